@@ -1,0 +1,200 @@
+/** The table of kinds: the one place that says how each is named, scoped and shown. */
+import type { z } from 'zod';
+import { type Host, hostSpec, hostStatus } from './host.ts';
+import type { Kind } from './meta.ts';
+import { label, metadata, type ObjectFactory, subdomain } from './schema.ts';
+import { type VirtualMachine, virtualMachineSpec, virtualMachineStatus } from './virtual-machine.ts';
+import { monitorSpec, monitorStatus, type VirtualMachineMonitor } from './virtual-machine-monitor.ts';
+
+export interface Objects {
+  VirtualMachine: VirtualMachine;
+  Host: Host;
+  VirtualMachineMonitor: VirtualMachineMonitor;
+}
+export type ObjectOf<K extends Kind> = Objects[K];
+export type AnyObject = Objects[Kind];
+export type SpecOf<K extends Kind> = Objects[K]['spec'];
+export type StatusOf<K extends Kind> = NonNullable<Objects[K]['status']>;
+
+export interface PrinterColumn {
+  readonly name: string;
+  readonly type: 'string' | 'integer' | 'date';
+  readonly jsonPath: string;
+  /** 0: always shown; 1: with -o wide. */
+  readonly priority: 0 | 1;
+  readonly description: string;
+}
+
+export interface KindInfo {
+  readonly plural: string;
+  readonly singular: string;
+  readonly shortNames: readonly string[];
+  readonly namespaced: boolean;
+  readonly description: string;
+  readonly spec: { readonly strict: z.ZodType; readonly lenient: z.ZodType };
+  readonly status: z.ZodType;
+  readonly metadata: (object: ObjectFactory) => z.ZodType;
+  readonly columns: readonly PrinterColumn[];
+}
+
+const ready = '.status.conditions[?(@.type=="Ready")].status';
+
+export const KIND_INFO: Readonly<Record<Kind, KindInfo>> = {
+  VirtualMachine: {
+    plural: 'virtualmachines',
+    singular: 'virtualmachine',
+    shortNames: ['qvm'],
+    namespaced: true,
+    description: 'A QEMU virtual machine on one Host.',
+    spec: virtualMachineSpec,
+    status: virtualMachineStatus,
+    metadata: (object) => metadata(object, subdomain(253)),
+    columns: [
+      { name: 'Phase', type: 'string', jsonPath: '.status.phase', priority: 0, description: 'One word for people.' },
+      {
+        name: 'Ready',
+        type: 'string',
+        jsonPath: ready,
+        priority: 0,
+        description: 'Whether the VM is as its spec wants.',
+      },
+      { name: 'Host', type: 'string', jsonPath: '.spec.hostName', priority: 0, description: 'The Host that runs it.' },
+      { name: 'Arch', type: 'string', jsonPath: '.spec.architecture', priority: 0, description: 'Guest architecture.' },
+      { name: 'vCPUs', type: 'integer', jsonPath: '.spec.vcpus', priority: 0, description: 'Virtual CPUs.' },
+      { name: 'Memory', type: 'string', jsonPath: '.spec.memory', priority: 0, description: 'Guest memory.' },
+      {
+        name: 'Age',
+        type: 'date',
+        jsonPath: '.metadata.creationTimestamp',
+        priority: 0,
+        description: 'Time since creation.',
+      },
+      {
+        name: 'CPU%',
+        type: 'integer',
+        jsonPath: '.status.metrics.cpu.percent',
+        priority: 1,
+        description: 'Use of its vCPUs at the last sample.',
+      },
+      {
+        name: 'Accel',
+        type: 'string',
+        jsonPath: '.status.accelerator',
+        priority: 1,
+        description: 'KVM or TCG, as running.',
+      },
+      {
+        name: 'Strategy',
+        type: 'string',
+        jsonPath: '.spec.updateStrategy.type',
+        priority: 1,
+        description: 'What a change that needs a new process does.',
+      },
+      {
+        name: 'Last-Exit',
+        type: 'string',
+        jsonPath: '.status.lastExit.reason',
+        priority: 1,
+        description: 'Why the last QEMU process ended.',
+      },
+      {
+        name: 'Restart-Required',
+        type: 'string',
+        jsonPath: '.status.conditions[?(@.type=="RestartRequired")].status',
+        priority: 1,
+        description: 'Whether a change waits for a restart.',
+      },
+      { name: 'Message', type: 'string', jsonPath: '.status.message', priority: 1, description: 'Why it is as it is.' },
+    ],
+  },
+  Host: {
+    plural: 'hosts',
+    singular: 'host',
+    shortNames: ['qhost'],
+    namespaced: false,
+    description: 'A machine that runs virtual machines.',
+    spec: hostSpec,
+    status: hostStatus,
+    metadata: (object) => metadata(object, label(63)),
+    columns: [
+      { name: 'Ready', type: 'string', jsonPath: ready, priority: 0, description: 'Whether the host can run VMs.' },
+      {
+        name: 'VMs',
+        type: 'integer',
+        jsonPath: '.status.vms.managed',
+        priority: 0,
+        description: 'VMs with an object.',
+      },
+      {
+        name: 'Running',
+        type: 'integer',
+        jsonPath: '.status.vms.running',
+        priority: 0,
+        description: 'Of these, with a QEMU process.',
+      },
+      { name: 'CPUs', type: 'integer', jsonPath: '.status.info.cpus', priority: 0, description: 'CPUs of the host.' },
+      {
+        name: 'Memory',
+        type: 'string',
+        jsonPath: '.status.info.memory',
+        priority: 0,
+        description: 'Memory of the host.',
+      },
+      {
+        name: 'Age',
+        type: 'date',
+        jsonPath: '.metadata.creationTimestamp',
+        priority: 0,
+        description: 'Time since creation.',
+      },
+      {
+        name: 'VM-Dir',
+        type: 'string',
+        jsonPath: '.spec.vmDir',
+        priority: 1,
+        description: 'Folder of the VM folders.',
+      },
+      {
+        name: 'KVM',
+        type: 'string',
+        jsonPath: '.status.info.kvm',
+        priority: 1,
+        description: 'Whether KVM runs code here.',
+      },
+    ],
+  },
+  VirtualMachineMonitor: {
+    plural: 'virtualmachinemonitors',
+    singular: 'virtualmachinemonitor',
+    shortNames: ['qmon'],
+    namespaced: true,
+    description: 'A request for samples of one running VirtualMachine, for at most an hour.',
+    spec: monitorSpec,
+    status: monitorStatus,
+    metadata: (object) => metadata(object, subdomain(253)),
+    columns: [
+      {
+        name: 'VM',
+        type: 'string',
+        jsonPath: '.spec.virtualMachineName',
+        priority: 0,
+        description: 'The VM that is sampled.',
+      },
+      {
+        name: 'Interval',
+        type: 'integer',
+        jsonPath: '.spec.intervalSeconds',
+        priority: 0,
+        description: 'Seconds between samples.',
+      },
+      { name: 'Until', type: 'date', jsonPath: '.spec.until', priority: 0, description: 'End of the request.' },
+      {
+        name: 'Age',
+        type: 'date',
+        jsonPath: '.metadata.creationTimestamp',
+        priority: 0,
+        description: 'Time since creation.',
+      },
+    ],
+  },
+};

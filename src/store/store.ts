@@ -1,0 +1,128 @@
+/**
+ * What is wanted and what was seen, as objects: one contract, kept by every store and proved by one suite
+ * (test/conformance/store.ts). Meanings are those of the Kubernetes API. Reads may come from a cache that lags
+ * behind writes; `resourceVersion` says by how much.
+ *
+ * Every method rejects with an ApiError of api/errors.ts, and with nothing else, for what a caller can meet.
+ */
+import type { Manifest } from '../api/admission.ts';
+import type { ObjectOf, StatusOf } from '../api/kinds.ts';
+import type { Kind, ObjectRef } from '../api/meta.ts';
+
+/** Refuses the write with ConflictError unless the stored object still carries these. */
+export interface Preconditions {
+  readonly uid?: string | undefined;
+  readonly resourceVersion?: string | undefined;
+}
+
+/** RFC 7386: `null` removes, lists are replaced whole. */
+export interface ObjectPatch {
+  readonly metadata?: {
+    readonly labels?: Readonly<Record<string, string | null>>;
+    readonly annotations?: Readonly<Record<string, string | null>>;
+    readonly finalizers?: readonly string[] | null;
+    readonly ownerReferences?: readonly unknown[] | null;
+  };
+  readonly spec?: Readonly<Record<string, unknown>>;
+}
+
+export interface ListOptions {
+  readonly namespace?: string | undefined;
+  /** Equality of every named label. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+}
+
+export interface ObjectList<K extends Kind> {
+  readonly items: readonly ObjectOf<K>[];
+  /** Where a watch continues without a gap. */
+  readonly resourceVersion: string;
+}
+
+export type WatchEvent<K extends Kind = Kind> =
+  | { readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'; readonly object: ObjectOf<K> }
+  /** Nothing happened up to here; a later watch may start from this resourceVersion. */
+  | { readonly type: 'BOOKMARK'; readonly resourceVersion: string };
+
+export interface WatchOptions {
+  /** Events after this one. Absent: ADDED for each object that exists, then what follows. */
+  readonly resourceVersion?: string | undefined;
+  readonly namespace?: string | undefined;
+  readonly name?: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** How an object came to be, or what about its source deserves a word. */
+export interface ObjectProblem {
+  readonly kind: Kind;
+  readonly ref: ObjectRef;
+  /** ManifestInvalid: the file cannot be used, the last good spec holds. ManifestMissing: the file is gone, the object lives on. */
+  readonly reason: 'ManifestInvalid' | 'ManifestMissing' | 'InvalidSpec';
+  readonly message: string;
+}
+
+export interface Store {
+  /** Identifies the store on the hosts: who claimed a vmDir. Stable for the store's life. */
+  readonly uid: string;
+
+  /** Undefined where it does not exist. An object whose spec this version cannot read is returned with `unreadable` told by problems(). */
+  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined>;
+  list<K extends Kind>(kind: K, options?: ListOptions): Promise<ObjectList<K>>;
+
+  /** Makes a new object. AlreadyExistsError where one of that name exists. */
+  create<K extends Kind>(manifest: Manifest<K>, options?: WriteOptions): Promise<ObjectOf<K>>;
+  /**
+   * Declares an object, as `kubectl apply`: what the manifest says is so; what an earlier manifest said and this one
+   * no longer does falls back to its default; what no manifest ever said (powerState after a stop) stays.
+   */
+  apply<K extends Kind>(manifest: Manifest<K>, options?: WriteOptions): Promise<Applied<K>>;
+  /** A merge patch on metadata and spec; defaults and admission run on the result. */
+  patch<K extends Kind>(kind: K, ref: ObjectRef, patch: ObjectPatch, options?: PatchOptions): Promise<ObjectOf<K>>;
+  /** Replaces the status whole. Nothing is written, and no event sent, where it is the same. */
+  updateStatus<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    status: StatusOf<K>,
+    preconditions: Preconditions & { readonly uid: string },
+  ): Promise<ObjectOf<K>>;
+  /**
+   * Sets deletionTimestamp where finalizers hold the object, else removes it; removing the last finalizer of a
+   * deleted object removes it. ForbiddenError while it carries the `protected` annotation.
+   */
+  delete<K extends Kind>(kind: K, ref: ObjectRef, preconditions?: Preconditions): Promise<ObjectOf<K>>;
+
+  /**
+   * Every change of a kind in order, until the signal aborts; then it ends without error. ExpiredError where
+   * `resourceVersion` is older than the history: list again.
+   */
+  watch<K extends Kind>(kind: K, options: WatchOptions): AsyncIterable<WatchEvent<K>>;
+
+  /** What is wrong with the sources of objects: manifests of a file store, unreadable specs. */
+  problems(): readonly ObjectProblem[];
+
+  close(): Promise<void>;
+}
+
+export interface WriteOptions {
+  /** Everything is checked and the result returned; nothing is kept. */
+  readonly dryRun?: boolean;
+  /** Spec fields, by first path segment, that stay out of the manifest a file store writes (a tool's powerState). */
+  readonly undeclared?: readonly string[];
+}
+
+export interface PatchOptions extends Preconditions {
+  readonly dryRun?: boolean;
+}
+
+export interface Applied<K extends Kind> {
+  readonly object: ObjectOf<K>;
+  readonly outcome: 'created' | 'configured' | 'unchanged';
+}
+
+/** Who runs the loop on a store: at most one process at a time, the others stand by. */
+export interface ControllerLock {
+  /** Resolves when this process holds the lock; rejects when the signal aborts first. The kernel frees it on death. */
+  acquire(signal: AbortSignal): Promise<{ release(): void }>;
+  /** Holds the lock if nobody does; undefined otherwise. */
+  tryAcquire(): { release(): void } | undefined;
+}
+
