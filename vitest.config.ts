@@ -1,0 +1,37 @@
+/** One project per kind of suite, so that `npm run check` takes the fast ones and `npm test` takes all. */
+import { existsSync, readdirSync } from 'node:fs';
+import { defineConfig } from 'vitest/config';
+
+const SECOND = 1000;
+
+/** Suites without QEMU: many at once. */
+const FAST = ['unit', 'property'];
+
+/** A folder without a test yet is no project: vitest fails a named project that finds nothing. */
+function hasTests(folder: string): boolean {
+  const path = new URL(`./test/${folder}`, import.meta.url);
+  return existsSync(path) && readdirSync(path, { recursive: true }).some((file) => String(file).endsWith('.test.ts'));
+}
+
+function project(name: string) {
+  const fast = FAST.includes(name);
+  return {
+    test: {
+      name,
+      include: [`test/${name}/**/*.test.ts`],
+      testTimeout: (fast ? 20 : 120) * SECOND,
+      hookTimeout: (fast ? 20 : 300) * SECOND,
+      // Suites that start QEMU share two cores: one file at a time keeps their deadlines honest.
+      fileParallelism: fast,
+    },
+  };
+}
+
+// biome-ignore lint/style/noDefaultExport: vitest reads the default export
+export default defineConfig({
+  test: {
+    passWithNoTests: false,
+    allowOnly: false,
+    projects: [...FAST, 'conformance', 'cluster', 'e2e'].filter(hasTests).map(project),
+  },
+});
