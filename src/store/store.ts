@@ -51,12 +51,27 @@ export interface WatchOptions {
   readonly signal: AbortSignal;
 }
 
-/** How an object came to be, or what about its source deserves a word. */
+/**
+ * What about an object or its source deserves a word. A problem that comes or goes is told to watches as MODIFIED of
+ * its object, so a controller need not poll problems().
+ */
 export interface ObjectProblem {
   readonly kind: Kind;
+  /** An object that exists, or one that a manifest declares but that could not be made. */
   readonly ref: ObjectRef;
-  /** ManifestInvalid: the file cannot be used, the last good spec holds. ManifestMissing: the file is gone, the object lives on. */
+  /**
+   * ManifestInvalid: the file cannot be used, the last good spec holds. ManifestMissing: the file is gone, the object
+   * lives on. InvalidSpec: this version cannot read the stored spec; the object is returned with its spec as stored,
+   * so only its metadata and status may be relied upon and its VM is left alone.
+   */
   readonly reason: 'ManifestInvalid' | 'ManifestMissing' | 'InvalidSpec';
+  readonly message: string;
+}
+
+/** A file that says nothing about whom it means: what is wrong with it. */
+export interface SourceProblem {
+  /** Path below the store's folder. */
+  readonly source: string;
   readonly message: string;
 }
 
@@ -64,7 +79,7 @@ export interface Store {
   /** Identifies the store on the hosts: who claimed a vmDir. Stable for the store's life. */
   readonly uid: string;
 
-  /** Undefined where it does not exist. An object whose spec this version cannot read is returned with `unreadable` told by problems(). */
+  /** Undefined where it does not exist. Ask problems() for InvalidSpec before acting on a spec. */
   get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined>;
   list<K extends Kind>(kind: K, options?: ListOptions): Promise<ObjectList<K>>;
 
@@ -98,6 +113,8 @@ export interface Store {
 
   /** What is wrong with the sources of objects: manifests of a file store, unreadable specs. */
   problems(): readonly ObjectProblem[];
+  /** Files of a file store that cannot be read and whose objects are not known. */
+  sourceProblems(): readonly SourceProblem[];
 
   close(): Promise<void>;
 }
@@ -107,6 +124,8 @@ export interface WriteOptions {
   readonly dryRun?: boolean;
   /** Spec fields, by first path segment, that stay out of the manifest a file store writes (a tool's powerState). */
   readonly undeclared?: readonly string[];
+  /** The spec as the person wrote it, before defaults: all of it is declared. Absent: what differs from the defaults. */
+  readonly asWritten?: Readonly<Record<string, unknown>>;
 }
 
 export interface PatchOptions extends Preconditions {
@@ -125,4 +144,3 @@ export interface ControllerLock {
   /** Holds the lock if nobody does; undefined otherwise. */
   tryAcquire(): { release(): void } | undefined;
 }
-

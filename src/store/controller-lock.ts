@@ -1,0 +1,48 @@
+/**
+ * Who runs the loop on a file store: the process that holds an exclusive transaction on `.state/controller.db` for
+ * life. The kernel frees it when the process dies, however it dies, and at once.
+ */
+import { chmodSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as delay } from 'node:timers/promises';
+import { resultCode, storeError } from './database.ts';
+import type { ControllerLock } from './store.ts';
+
+/** Stand-by processes take over well within 2 s of a death. */
+const RETRY_MS = 250;
+const SQLITE_BUSY = 5;
+
+/** @param path of the lock's file, made when first taken. */
+export function controllerLock(path: string): ControllerLock {
+  const tryAcquire = () => tryLock(path);
+  return {
+    tryAcquire,
+    async acquire(signal) {
+      for (;;) {
+        signal.throwIfAborted();
+        const held = tryAcquire();
+        if (held !== undefined) return held;
+        await delay(RETRY_MS, undefined, { signal });
+      }
+    },
+  };
+}
+
+function tryLock(path: string): { release(): void } | undefined {
+  let sqlite: DatabaseSync | undefined;
+  try {
+    sqlite = new DatabaseSync(path, { timeout: 0 });
+    sqlite.exec('PRAGMA locking_mode=exclusive; BEGIN EXCLUSIVE;');
+    chmodSync(path, 0o600);
+  } catch (error) {
+    sqlite?.close();
+    if (resultCode(error) === SQLITE_BUSY) return undefined;
+    throw storeError(error, path);
+  }
+  const held = sqlite;
+  return {
+    release: () => {
+      if (held.isOpen) held.close();
+    },
+  };
+}
