@@ -1,0 +1,103 @@
+/** One QMP connection per running VM, kept for its events. Losing one costs nothing but time: the look asks anew. */
+import { Subject } from 'rxjs';
+import { FOLDER_FILES } from '../api/effective-spec.ts';
+import type { Shell } from '../host/shell.ts';
+import type { HostEvent } from '../reconcile/driver.ts';
+import type { HeardEnd } from '../reconcile/observed.ts';
+import { QmpClient, type QmpEvent } from './qmp.ts';
+
+const CONNECT_MS = 3_000;
+
+interface Monitor {
+  readonly client: Promise<QmpClient>;
+  /** The process behind the socket: a new one needs a new connection. */
+  readonly pid: number;
+}
+
+export class Monitors {
+  readonly events$ = new Subject<HostEvent>();
+  readonly #shell: Shell;
+  readonly #monitors = new Map<string, Monitor>();
+  readonly #heard = new Map<string, HeardEnd>();
+  readonly #abort = new AbortController();
+
+  constructor(shell: Shell) {
+    this.#shell = shell;
+  }
+
+  /** @throws DialError or QmpTimeoutError where the monitor does not answer */
+  async get(folder: string, pid: number): Promise<QmpClient> {
+    const known = this.#monitors.get(folder);
+    if (known?.pid === pid) {
+      const client = await known.client;
+      if (!client.ended) return client;
+    }
+    this.#forget(folder);
+    this.#heard.delete(folder);
+    const client = this.#connect(folder, pid);
+    this.#monitors.set(folder, { client, pid });
+    try {
+      return await client;
+    } catch (error) {
+      if (this.#monitors.get(folder)?.client === client) this.#monitors.delete(folder);
+      throw error;
+    }
+  }
+
+  heardEnd(folder: string): HeardEnd | undefined {
+    return this.#heard.get(folder);
+  }
+
+  close(): void {
+    this.#abort.abort();
+    for (const folder of [...this.#monitors.keys()]) this.#forget(folder);
+    this.events$.complete();
+  }
+
+  #forget(folder: string): void {
+    const monitor = this.#monitors.get(folder);
+    this.#monitors.delete(folder);
+    monitor?.client.then((client) => client.close()).catch(() => undefined);
+  }
+
+  async #connect(folder: string, pid: number): Promise<QmpClient> {
+    const stream = await this.#shell.dial(`${folder}/${FOLDER_FILES.monitor}`, {
+      timeoutMs: CONNECT_MS,
+      signal: this.#abort.signal,
+    });
+    return QmpClient.connect(
+      stream,
+      {
+        onEvent: (event) => this.#onEvent(folder, event),
+        onEnd: () => {
+          const current = this.#monitors.get(folder);
+          if (current?.pid === pid) this.#monitors.delete(folder);
+          this.#emit({ folder, event: 'MONITOR_CLOSED' });
+        },
+      },
+      CONNECT_MS,
+    );
+  }
+
+  #onEvent(folder: string, event: QmpEvent): void {
+    if (event.event === 'SHUTDOWN') {
+      const heard = heardFrom(event);
+      if (heard !== undefined) this.#heard.set(folder, heard);
+    }
+    if (WAKING.has(event.event)) this.#emit({ folder, event: event.event });
+  }
+
+  #emit(event: HostEvent): void {
+    if (!this.#abort.signal.aborted) this.events$.next(event);
+  }
+}
+
+/** Events after which a VM may be other than it was. */
+const WAKING = new Set(['SHUTDOWN', 'STOP', 'RESUME', 'BLOCK_IO_ERROR', 'GUEST_PANICKED', 'RESET', 'MEMORY_FAILURE']);
+
+/** QEMU says who asked for a shutdown: SHUTDOWN's `guest` and `reason` (qapi/run-state.json, ShutdownCause). */
+function heardFrom({ data }: QmpEvent): HeardEnd | undefined {
+  if (data['guest'] === true) return 'GuestPoweredOff';
+  if (data['reason'] === 'host-signal') return 'Signaled';
+  return data['reason'] === 'host-qmp-quit' || data['reason'] === 'host-ui' ? 'StoppedExternally' : undefined;
+}

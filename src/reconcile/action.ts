@@ -1,0 +1,75 @@
+/** Everything that can be done for a VM or a host: data, so that it can be logged, compared and simulated. */
+import type { ExitReason } from '../api/conditions.ts';
+import type { EffectiveDisk, LaunchSpec } from '../api/effective-spec.ts';
+import type { StopMarker } from './record.ts';
+
+/** Done to a host. */
+export type VmAction =
+  /** Makes the folder and its ownership record. */
+  | { readonly type: 'claim-folder' }
+  /** Writes this object's identity into a record that another object's uid owns. */
+  | { readonly type: 'adopt'; readonly fromUID: string }
+  | { readonly type: 'create-disk'; readonly disk: EffectiveDisk }
+  /** Notes a file that exists as this VM's disk; it is never deleted unless reclaimPolicy says so. */
+  | { readonly type: 'attach-disk'; readonly disk: EffectiveDisk; readonly virtualBytes: number }
+  /** Grows the file of a VM without a process. qcow2 only. */
+  | { readonly type: 'grow-disk'; readonly disk: EffectiveDisk; readonly toBytes: number }
+  /** Grows a disk of a running VM; the guest sees it at once. */
+  | { readonly type: 'grow-disk-live'; readonly disk: EffectiveDisk; readonly toBytes: number }
+  /** Notes what the spec says of disks that exist: size, reclaimPolicy. */
+  | { readonly type: 'note-disk'; readonly disk: EffectiveDisk; readonly sizeBytes: number }
+  /** Drops a disk from the record whose file is gone and was given up by a person. */
+  | { readonly type: 'forget-disk'; readonly disk: string }
+  | {
+      readonly type: 'launch';
+      readonly spec: LaunchSpec;
+      readonly nonce: string | undefined;
+      readonly accelerator: 'KVM' | 'TCG';
+      readonly acceleratorReason: string;
+      readonly restart: boolean;
+    }
+  /** Completes the record of a launch that was interrupted after QEMU came up. */
+  | { readonly type: 'note-launch' }
+  | { readonly type: 'resume' }
+  /** One step of a stop: writes the marker, then asks. */
+  | {
+      readonly type: 'stop';
+      readonly step: 'powerdown' | 'quit' | 'terminate' | 'kill';
+      readonly reason: StopMarker['reason'];
+    }
+  /** Notes how a process ended and clears what it left. */
+  | { readonly type: 'note-end'; readonly reason: ExitReason; readonly message: string; readonly crashes: number }
+  /** Notes that the VM was off when nobody ran it. */
+  | { readonly type: 'note-off' }
+  /** Removes what we made, one by one, the record last. */
+  | { readonly type: 'remove-files' };
+
+/** Done to the object in the store. */
+export type StoreAction =
+  | { readonly type: 'add-finalizer' }
+  | { readonly type: 'note-provisioned'; readonly value: string }
+  | { readonly type: 'remove-adopt' }
+  | { readonly type: 'release' };
+
+export type Action = VmAction | StoreAction;
+
+export const STORE_ACTIONS: ReadonlySet<Action['type']> = new Set<StoreAction['type']>([
+  'add-finalizer',
+  'note-provisioned',
+  'remove-adopt',
+  'release',
+]);
+
+export function isStoreAction(action: Action): action is StoreAction {
+  return STORE_ACTIONS.has(action.type);
+}
+
+/** Done for a whole host. */
+export type HostAction =
+  /** Writes the marker of a vmDir, or raises its epoch: from now on only this controller acts there. */
+  | {
+      readonly type: 'claim';
+      readonly vmDir: string;
+      readonly expect: 'unclaimed' | 'ours' | 'gone-host' | 'take-over';
+    }
+  | { readonly type: 'unclaim'; readonly vmDir: string };

@@ -1,0 +1,159 @@
+/**
+ * Decides the single next step for one VM. Pure: no clock, no I/O, no memory, and it never reads status. The loop
+ * takes the step, looks at the host again and asks again, so a step that half happened is simply seen.
+ */
+import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
+import type { Decision, Subject } from './decision.ts';
+import { act, blocked } from './decision.ts';
+import { decideOff, decideOn, decideStop } from './power.ts';
+import type { OwnershipRecord } from './record.ts';
+import { pathProblem } from './storage.ts';
+
+export function isPaused(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
+  const value = metadata.annotations?.[ANNOTATIONS.paused];
+  return value !== undefined && value !== 'false';
+}
+
+export function isOrphaned(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
+  const value = metadata.annotations?.[ANNOTATIONS.orphan];
+  return value !== undefined && value !== 'false';
+}
+
+export function decide(subject: Subject): Decision {
+  const { vm, host } = subject;
+  if (isPaused(vm.metadata))
+    return blocked('PausedByOperator', `annotation ${ANNOTATIONS.paused} is set: nothing is touched`);
+  if (isPaused(host.metadata))
+    return blocked('PausedByOperator', `annotation ${ANNOTATIONS.paused} is set on Host ${host.metadata.name}`);
+  if (vm.metadata.deletionTimestamp !== undefined) return decideDeletion(subject);
+  if (vm.metadata.finalizers?.includes(FINALIZERS.hostCleanup) !== true) {
+    return act(
+      { type: 'add-finalizer' },
+      'Provisioning',
+      'noting in the object that something of it will be on the host',
+    );
+  }
+  const owned = decideOwnership(subject);
+  if ('kind' in owned) return owned;
+  const { record } = owned;
+  const process = subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
+  const off = vm.spec.powerState === 'PoweredOff' || vm.spec.powerState === 'ForcedOff';
+  return off ? decideOff(subject, record, process) : decideOn(subject, record, process);
+}
+
+/** The record, once folder, record and annotation are in place; else the step towards it or what is in the way. */
+function decideOwnership(subject: Subject): Decision | { readonly record: OwnershipRecord } {
+  const { vm, wanted, seen } = subject;
+  const provisioned = vm.metadata.annotations?.[ANNOTATIONS.provisioned];
+  const here = `${seen.machineID}:${wanted.folder}`;
+  const state = seen.folder?.record ?? { kind: 'absent' };
+  switch (state.kind) {
+    case 'too-new':
+      return blocked(
+        'RecordTooNew',
+        `${wanted.folder}: its record has version ${state.version}, written by a later qemu-operator; the VM is left alone`,
+      );
+    case 'invalid':
+      return blocked(
+        'RecordInvalid',
+        `${wanted.folder}/.qemu-operator.json cannot be read (${state.message}); the VM is left alone until it is restored`,
+      );
+    case 'absent':
+      return decideUnowned(subject, provisioned, here);
+    case 'readable':
+      return decideOwned(subject, state.record, provisioned, here);
+  }
+}
+
+function decideUnowned(subject: Subject, provisioned: string | undefined, here: string): Decision {
+  const { wanted, seen } = subject;
+  if (provisioned !== undefined) {
+    return blocked(
+      'StorageMissing',
+      `the VM was provisioned at ${provisioned}, and ${provisioned === here ? `${wanted.folder} has no record of it now` : `this is ${here}`}: mount or restore it, or remove the annotation ${ANNOTATIONS.provisioned} to give its data up`,
+    );
+  }
+  if (seen.olderRival !== undefined)
+    return blocked('NameConflict', `VM ${seen.olderRival} claims the name ${wanted.vmName} on this host and is older`);
+  if (seen.folder?.process.kind === 'present') {
+    return blocked(
+      'NameConflict',
+      `a QEMU process (pid ${seen.folder.process.pid}) that no record explains runs in ${wanted.folder}`,
+    );
+  }
+  if (wanted.vmDir !== subject.host.spec.vmDir) {
+    const problem = pathProblem(subject, wanted.folder, 'vmDir');
+    if (problem !== undefined) return problem;
+  }
+  return act({ type: 'claim-folder' }, 'Provisioning', `making ${wanted.folder}`);
+}
+
+function decideOwned(
+  subject: Subject,
+  record: OwnershipRecord,
+  provisioned: string | undefined,
+  here: string,
+): Decision | { readonly record: OwnershipRecord } {
+  const { vm, wanted, seen } = subject;
+  const adopt = vm.metadata.annotations?.[ANNOTATIONS.adopt];
+  if (record.uid !== vm.metadata.uid) {
+    const owner = `${record.namespace}/${record.name} (uid ${record.uid})`;
+    if (adopt === undefined) {
+      return blocked(
+        'NameConflict',
+        `${wanted.folder} belongs to VM ${owner}; to take it over, set the annotation ${ANNOTATIONS.adopt}: ${record.uid}`,
+      );
+    }
+    if (adopt !== record.uid)
+      return blocked(
+        'NameConflict',
+        `${wanted.folder} belongs to VM ${owner}, and ${ANNOTATIONS.adopt} names ${adopt}`,
+      );
+    if (seen.uidExists(record.uid))
+      return blocked(
+        'NameConflict',
+        `${wanted.folder} belongs to VM ${owner}, which still exists: it is not taken over`,
+      );
+    return act({ type: 'adopt', fromUID: record.uid }, 'Provisioning', `taking over the folder of ${owner}`);
+  }
+  if (adopt !== undefined) return act({ type: 'remove-adopt' }, 'Provisioning', 'the folder is taken over');
+  if (provisioned === here) return { record };
+  if (provisioned === undefined) {
+    const lost = Object.entries(record.disks).find(
+      ([, { path, state }]) => state === 'created' && seen.files.get(path)?.kind === 'absent',
+    );
+    // The annotation was removed with the word that the data is gone: forget the lost disks, then provision anew.
+    if (lost !== undefined)
+      return act(
+        { type: 'forget-disk', disk: lost[0] },
+        'Provisioning',
+        `disk ${lost[0]} (${lost[1].path}) was given up`,
+      );
+    return act({ type: 'note-provisioned', value: here }, 'Provisioning', 'noting in the object where its disks lie');
+  }
+  return act({ type: 'note-provisioned', value: here }, 'Provisioning', 'noting in the object where its disks lie now');
+}
+
+function decideDeletion(subject: Subject): Decision {
+  const { vm, seen, wanted } = subject;
+  if (isOrphaned(vm.metadata))
+    return act({ type: 'release' }, 'Terminating', `annotation ${ANNOTATIONS.orphan} is set: the host is left alone`);
+  const state = seen.folder?.record ?? { kind: 'absent' };
+  if (state.kind === 'too-new')
+    return blocked(
+      'RecordTooNew',
+      `${wanted.folder}: its record was written by a later qemu-operator; annotation ${ANNOTATIONS.orphan} releases the object`,
+    );
+  if (state.kind === 'invalid')
+    return blocked(
+      'RecordInvalid',
+      `${wanted.folder}/.qemu-operator.json cannot be read (${state.message}); annotation ${ANNOTATIONS.orphan} releases the object`,
+    );
+  if (state.kind === 'absent' || state.record.uid !== vm.metadata.uid) {
+    return act({ type: 'release' }, 'Terminating', 'nothing of the VM is on the host');
+  }
+  const process = seen.folder?.process;
+  if (process?.kind === 'present')
+    return decideStop(subject, process, { reason: 'StoppedByRequest', message: 'the VM is being deleted' });
+  return act({ type: 'remove-files' }, 'Terminating', 'removing the files of the VM');
+}

@@ -1,0 +1,63 @@
+/** What `decide` answers: one next step, or why there is none. Always with a sentence for people. */
+import type { Reason } from '../api/conditions.ts';
+import type { EffectiveSpec } from '../api/effective-spec.ts';
+import type { Host } from '../api/host.ts';
+import type { VirtualMachine } from '../api/virtual-machine.ts';
+import type { Action } from './action.ts';
+import type { HeardEnd, HostFacts, SeenFile, SeenFolder, SeenVmDir } from './observed.ts';
+
+export type Decision =
+  /** Do this, then look again at once. `reason` says what the VM is in the middle of. */
+  | { readonly kind: 'act'; readonly action: Action; readonly reason: Reason; readonly message: string }
+  /** Nothing to do until something changes, or `forMs` has passed on the host's clock. */
+  | { readonly kind: 'wait'; readonly forMs: number; readonly reason: Reason; readonly message: string }
+  /** Only a new spec or a person helps; the next look may still see that it was mended. */
+  | { readonly kind: 'blocked'; readonly reason: Reason; readonly message: string }
+  /** The VM is as its spec wants. */
+  | { readonly kind: 'settled'; readonly reason: 'Running' | 'Stopped' | 'GuestPoweredOff'; readonly message: string };
+
+/** Everything that a decision rests on. */
+export interface Subject {
+  readonly vm: VirtualMachine;
+  readonly host: Host;
+  readonly wanted: EffectiveSpec;
+  readonly seen: SeenVm;
+}
+
+/** The part of a look that concerns one VM. */
+export interface SeenVm {
+  readonly at: number;
+  readonly bootID: string;
+  readonly machineID: string;
+  readonly vmDir: SeenVmDir;
+  /** Undefined where there is none. */
+  readonly folder: SeenFolder | undefined;
+  readonly files: ReadonlyMap<string, SeenFile>;
+  /** Paths that the records of other folders claim, resolved, with the owner's `namespace/name`. */
+  readonly claims: ReadonlyMap<string, string>;
+  /** Paths of the other VM folders on the host. */
+  readonly otherFolders: ReadonlySet<string>;
+  readonly facts: HostFacts;
+  readonly heard: HeardEnd | undefined;
+  /** An older object that claims the same (host, vmName), as `namespace/name`. */
+  readonly olderRival: string | undefined;
+  /** Whether an object with this uid exists in the store. */
+  readonly uidExists: (uid: string) => boolean;
+}
+
+export function act(action: Action, reason: Reason, message: string): Decision {
+  return { kind: 'act', action, reason, message };
+}
+
+export function wait(forMs: number, reason: Reason, message: string): Decision {
+  return { kind: 'wait', forMs: Math.max(forMs, 50), reason, message };
+}
+
+export function blocked(reason: Reason, message: string): Decision {
+  return { kind: 'blocked', reason, message };
+}
+
+/** A moment of the host's clock for people and for comparisons of text: absolute, so that a message at rest stays the same. */
+export function clockTime(ms: number): string {
+  return new Date(Math.ceil(ms / 1000) * 1000).toISOString().replace('.000Z', 'Z');
+}

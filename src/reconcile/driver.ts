@@ -1,0 +1,70 @@
+/**
+ * What a reconcile loop asks of a host. Small enough to simulate (simulate.ts does); the real one is qemu/driver.ts.
+ */
+import type { Observable } from 'rxjs';
+import type { EffectiveSpec } from '../api/effective-spec.ts';
+import type { Sample } from '../api/virtual-machine-monitor.ts';
+import type { HostAction, VmAction } from './action.ts';
+import type { HeardEnd, Look } from './observed.ts';
+
+export interface LookRequest {
+  readonly vmDirs: readonly string[];
+  /** The VMs whose guests and files matter now; all folders and processes are seen in any case. */
+  readonly vms: readonly EffectiveSpec[];
+  /** Further paths to resolve and describe, such as a host's allowedPaths. */
+  readonly paths: readonly string[];
+}
+
+/** Whom an effect is for. */
+export interface VmContext {
+  readonly storeUID: string;
+  readonly uid: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly wanted: EffectiveSpec;
+}
+
+export interface HostContext {
+  readonly storeUID: string;
+  readonly hostUID: string;
+}
+
+/** What happened on a host by itself: a hint to look again at this folder. */
+export interface HostEvent {
+  readonly folder: string;
+  readonly event: string;
+  readonly heard?: HeardEnd | undefined;
+}
+
+/**
+ * Done: the effect is in force; look again. An effect that failed throws EffectError with the reason a person reads,
+ * FencedError where a later controller owns the host, or HostUnreachableError where the outcome is unknown.
+ * Every effect may be repeated after any interruption.
+ */
+export interface HostDriver {
+  /** One round trip, however many VMs. Never throws for what a host can do: that is `cannot-see`. */
+  look(request: LookRequest, signal: AbortSignal): Promise<Look>;
+  execute(action: VmAction, context: VmContext, signal: AbortSignal): Promise<void>;
+  executeOnHost(action: HostAction, context: HostContext, signal: AbortSignal): Promise<void>;
+  /** One round for all; a VM that is not running is left out. Rates are against the previous sample with the same `series`. */
+  sample(vms: readonly EffectiveSpec[], series: string, signal: AbortSignal): Promise<ReadonlyMap<string, Sample>>;
+  /** How the process of this folder was heard to end; undefined where nobody listened. */
+  heardEnd(folder: string): HeardEnd | undefined;
+  readonly events$: Observable<HostEvent>;
+  close(): Promise<void>;
+}
+
+/** An effect that the host refused, named by the condition reason it causes. */
+export class EffectError extends Error {
+  override name = 'EffectError';
+  readonly reason: string;
+  constructor(reason: string, message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+/** A later controller has taken this host over: nothing more may be done here. */
+export class FencedError extends Error {
+  override name = 'FencedError';
+}

@@ -1,0 +1,126 @@
+/**
+ * What one look at a host found. Built by a driver from the host itself: nothing in here is remembered by the
+ * controller, so a restarted one sees the same. Three-valued throughout: present, absent, cannot see.
+ */
+import type { ExitReason } from '../api/conditions.ts';
+import type { Architecture, DiskFormat } from '../api/virtual-machine.ts';
+import type { MarkerState, RecordState, StopMarker } from './record.ts';
+
+export type Look =
+  | { readonly kind: 'seen'; readonly host: SeenHost }
+  | { readonly kind: 'cannot-see'; readonly reason: 'HostUnreachable' | 'HostNotReady'; readonly message: string };
+
+export interface SeenHost {
+  /** The host's own clock, ms since the epoch: the only clock that decisions use. */
+  readonly at: number;
+  readonly bootID: string;
+  readonly machineID: string;
+  readonly roundTripMs: number;
+  /** By the path that was asked for. */
+  readonly vmDirs: ReadonlyMap<string, SeenVmDir>;
+  /** All VM folders of these vmDirs, by path. */
+  readonly folders: ReadonlyMap<string, SeenFolder>;
+  /** The files that were asked for, by path. */
+  readonly files: ReadonlyMap<string, SeenFile>;
+  /** QEMU processes that belong to none of these folders. */
+  readonly strangers: readonly SeenStranger[];
+  readonly facts: HostFacts;
+}
+
+export interface SeenVmDir {
+  readonly path: string;
+  readonly state: 'present' | 'absent' | 'not-writable';
+  readonly marker: MarkerState;
+  readonly freeBytes?: number;
+  readonly totalBytes?: number;
+}
+
+export interface SeenFolder {
+  readonly path: string;
+  readonly vmDir: string;
+  readonly name: string;
+  readonly record: RecordState;
+  readonly stop?: StopMarker | undefined;
+  /** Names in the folder, ours and others'. */
+  readonly entries: readonly string[];
+  readonly process: SeenProcess;
+  /** The end of QEMU's log, bounded. */
+  readonly logTail: string;
+}
+
+export type SeenProcess =
+  /** pidfileLeft: QEMU removes it when it ends in order; a crash or a reboot leaves it. */
+  | { readonly kind: 'absent'; readonly pidfileLeft: boolean }
+  | {
+      readonly kind: 'present';
+      readonly pid: number;
+      readonly startTicks: number;
+      /** ms since the epoch. */
+      readonly startedAt: number;
+      readonly guest: GuestStatus;
+      /** Capacity in bytes of each disk as the running QEMU sees it, by disk name; absent where not asked or unknown. */
+      readonly diskBytes?: ReadonlyMap<string, number>;
+    };
+
+/** QEMU's RunState, reduced to what a decision needs. `silent`: the monitor does not answer. */
+export type GuestStatus =
+  | 'running'
+  | 'paused'
+  | 'io-error'
+  | 'guest-panicked'
+  | 'internal-error'
+  | 'shutdown'
+  | 'starting'
+  | 'silent'
+  | 'not-asked';
+
+export type SeenFile =
+  | { readonly kind: 'absent'; readonly parent: 'present' | 'absent'; readonly resolved: string }
+  | {
+      readonly kind: 'present';
+      /** With symbolic links resolved. */
+      readonly resolved: string;
+      readonly type: 'file' | 'block-device' | 'other';
+      readonly readable: boolean;
+      /** From the header: raw is whatever is no qcow2; undefined where the header cannot be read. */
+      readonly format?: DiskFormat;
+      /** Capacity the guest sees. */
+      readonly virtualBytes?: number;
+      /** What the file occupies. */
+      readonly actualBytes: number;
+      /** Free space of its file system. */
+      readonly freeBytes?: number;
+      /** A qcow2 that refers to another file: by path, resolved against its folder. */
+      readonly refersTo?: string;
+      /** Architectures whose boot files an ISO image carries; empty where none is known. */
+      readonly bootArchitectures?: readonly Architecture[];
+    };
+
+export interface SeenStranger {
+  readonly name: string;
+  readonly architecture: string;
+  readonly pid: number;
+}
+
+/** What a host can do. Cached by the driver until the binaries change. */
+export interface HostFacts {
+  readonly os: string;
+  readonly kernel: string;
+  readonly architecture: string;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly uid: number;
+  readonly qemu: Readonly<Partial<Record<Architecture, QemuFacts>>>;
+  readonly qemuImg: boolean;
+  readonly kvm: { readonly works: boolean; readonly reason: string };
+}
+
+export interface QemuFacts {
+  readonly command: string;
+  readonly version: string;
+  /** UEFI firmware for the architecture, where the host has one. */
+  readonly uefi?: { readonly code: string; readonly variables: string; readonly format: string } | undefined;
+}
+
+/** What is known of the end of a process beyond the host's files: heard over its monitor by this controller. */
+export type HeardEnd = Extract<ExitReason, 'StoppedExternally' | 'GuestPoweredOff' | 'Signaled'>;

@@ -1,0 +1,164 @@
+/**
+ * The ownership record: the file in a VM's folder that says whose it is, which disks were made, and what was last
+ * started. It is the only memory between two looks, and it lies on the host, beside what it speaks of.
+ */
+import { z } from 'zod';
+import type { ExitReason } from '../api/conditions.ts';
+import type { LaunchSpec } from '../api/effective-spec.ts';
+
+export const RECORD_VERSION = 1;
+
+const exitReasons = [
+  'StoppedByRequest',
+  'HostShutdown',
+  'HostRebooted',
+  'Crashed',
+  'Signaled',
+  'GuestPanicked',
+  'InternalError',
+  'StoppedExternally',
+  'GuestPoweredOff',
+] as const satisfies readonly ExitReason[];
+
+const launchSpecSchema = z.object({
+  uuid: z.string(),
+  architecture: z.enum(['x86_64', 'arm64']),
+  vcpus: z.number(),
+  memoryMiB: z.number(),
+  firmware: z.enum(['BIOS', 'UEFI']),
+  accelerator: z.enum(['Auto', 'KVM', 'TCG']),
+  disks: z.array(z.object({ name: z.string(), path: z.string(), format: z.enum(['qcow2', 'raw']) })),
+  cdroms: z.array(z.object({ name: z.string(), path: z.string() })),
+  networks: z.array(z.object({ name: z.string(), mac: z.string() })),
+  vnc: z.boolean(),
+});
+
+const recordSchema = z.object({
+  recordVersion: z.literal(RECORD_VERSION),
+  uid: z.string().min(1),
+  storeUID: z.string().min(1),
+  namespace: z.string(),
+  name: z.string(),
+  uuid: z.string(),
+  disks: z.record(
+    z.string(),
+    z.object({
+      path: z.string(),
+      format: z.enum(['qcow2', 'raw']),
+      /** creating: qemu-img may have been interrupted. created: made by us. attached: existed before us. */
+      state: z.enum(['creating', 'created', 'attached']),
+      /** The largest size that was ever in force, bytes. */
+      sizeBytes: z.number().optional(),
+      reclaimPolicy: z.enum(['Delete', 'Retain']).optional(),
+    }),
+  ),
+  /** The restartedAt that was last answered by a launch. */
+  nonce: z.string().optional(),
+  /** The VM was seen switched off with no process: switching it on starts it under every policy. */
+  off: z.boolean().optional(),
+  restarts: z.number().default(0),
+  launch: z
+    .object({
+      /** starting: QEMU was about to be run; running: its monitor was seen to listen. */
+      state: z.enum(['starting', 'running']),
+      spec: launchSpecSchema,
+      bootID: z.string(),
+      /** Host clock, ms. */
+      at: z.number(),
+      pid: z.number().optional(),
+      /** Start of the process in clock ticks since boot: with the pid, its identity. */
+      startTicks: z.number().optional(),
+      accelerator: z.enum(['KVM', 'TCG']),
+      acceleratorReason: z.string().optional(),
+      machine: z.string(),
+      qemuVersion: z.string(),
+    })
+    .optional(),
+  end: z
+    .object({
+      reason: z.enum(exitReasons),
+      message: z.string(),
+      /** Host clock, ms. */
+      at: z.number(),
+      /** Crashes in a row, this one included; 0 for an end that is none. */
+      crashes: z.number(),
+      /** What had been started: another spec ends the back-off. */
+      digest: z.string(),
+    })
+    .optional(),
+});
+
+export type OwnershipRecord = z.infer<typeof recordSchema>;
+export type DiskRecord = OwnershipRecord['disks'][string];
+export type LaunchRecord = Omit<NonNullable<OwnershipRecord['launch']>, 'spec'> & { readonly spec: LaunchSpec };
+
+export type RecordState =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'readable'; readonly record: OwnershipRecord }
+  /** Written by a later version: read-only for us. */
+  | { readonly kind: 'too-new'; readonly version: number }
+  | { readonly kind: 'invalid'; readonly message: string };
+
+/** @param text the file's content; undefined where there is no file */
+export function parseRecord(text: string | undefined): RecordState {
+  if (text === undefined) return { kind: 'absent' };
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return { kind: 'invalid', message: 'it is not JSON' };
+  }
+  const version = (value as { recordVersion?: unknown } | null)?.recordVersion;
+  if (typeof version === 'number' && version > RECORD_VERSION) return { kind: 'too-new', version };
+  const result = recordSchema.safeParse(value);
+  if (result.success) return { kind: 'readable', record: result.data };
+  const issue = result.error.issues[0];
+  return { kind: 'invalid', message: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'unknown form'}` };
+}
+
+/** What we asked a QEMU process to do before it ends; written before the asking, so that its end is not guessed. */
+const stopMarkerSchema = z.object({
+  reason: z.enum(['StoppedByRequest', 'HostShutdown', 'GuestPanicked', 'InternalError']),
+  /** The process it speaks of; a marker of an earlier process says nothing. */
+  pid: z.number(),
+  startTicks: z.number(),
+  /** Host clock, ms: when the stop began, and when each step was last taken. */
+  at: z.number(),
+  powerdownAt: z.number().optional(),
+  quitAt: z.number().optional(),
+  terminateAt: z.number().optional(),
+});
+export type StopMarker = z.infer<typeof stopMarkerSchema>;
+
+export function parseStopMarker(text: string | undefined): StopMarker | undefined {
+  if (text === undefined) return undefined;
+  try {
+    return stopMarkerSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The marker of a vmDir: who claimed it, and the fence. */
+const markerSchema = z.object({
+  storeUID: z.string().min(1),
+  hostUID: z.string().min(1),
+  epoch: z.number().int().min(1),
+  session: z.object({ pid: z.number(), startTicks: z.number() }).optional(),
+});
+export type Marker = z.infer<typeof markerSchema>;
+
+export type MarkerState =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'readable'; readonly marker: Marker }
+  | { readonly kind: 'invalid' };
+
+export function parseMarker(text: string | undefined): MarkerState {
+  if (text === undefined) return { kind: 'absent' };
+  try {
+    const result = markerSchema.safeParse(JSON.parse(text));
+    return result.success ? { kind: 'readable', marker: result.data } : { kind: 'invalid' };
+  } catch {
+    return { kind: 'invalid' };
+  }
+}

@@ -1,0 +1,327 @@
+/** What a pass says of a VM. Pure; the previous status is read only to keep times and history. */
+import { conditionsFrom, type Finding } from '../api/conditions.ts';
+import { type PendingChange, pendingChanges } from '../api/effective-spec.ts';
+import { formatQuantity } from '../api/quantity.ts';
+import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual-machine.ts';
+import { clockTime, type Decision, type Subject } from './decision.ts';
+import type { SeenProcess } from './observed.ts';
+import type { OwnershipRecord } from './record.ts';
+
+const MAX_HISTORY = 20;
+
+/** An action that failed, and when it is tried again. */
+export interface Failure {
+  readonly reason: string;
+  readonly message: string;
+  /** ms since the epoch. */
+  readonly nextAttemptAt: number;
+}
+
+export type Pass =
+  | {
+      readonly kind: 'seen';
+      readonly subject: Subject;
+      readonly decision: Decision;
+      readonly failure?: Failure | undefined;
+    }
+  /** Nobody could look: the host is away, not ours, or unknown. */
+  | {
+      readonly kind: 'unseen';
+      readonly at: number;
+      readonly reason: string;
+      readonly message: string;
+      readonly hostKnown: boolean;
+    };
+
+/** What about the VM's manifest deserves a word; see Store.problems. */
+export interface SourceProblem {
+  readonly reason: string;
+  readonly message: string;
+}
+
+export function statusOf(vm: VirtualMachine, pass: Pass, source?: SourceProblem): VirtualMachineStatus {
+  const previous = vm.status;
+  const generation = vm.metadata.generation;
+  const at = clockTime(pass.kind === 'seen' ? pass.subject.seen.at : pass.at);
+  const findings = pass.kind === 'seen' ? seenFindings(vm, pass) : unseenFindings(vm, pass);
+  if (source !== undefined)
+    findings.push({ type: 'ManifestSynced', status: 'False', reason: source.reason, message: source.message });
+  const message = findings[0]?.message ?? '';
+  const facts = pass.kind === 'seen' ? seenFacts(vm, pass) : keptFacts(previous);
+  return defined({
+    observedGeneration: generation,
+    phase: pass.kind === 'seen' ? phaseOf(vm, pass) : unseenPhase(vm, pass),
+    message: message.slice(0, 1024),
+    conditions: conditionsFrom(findings, previous?.conditions, at, generation),
+    ...facts,
+    history: historyOf(previous, findings[0], at),
+  });
+}
+
+/** JSON has no undefined: a field without a value is left out, so that equal statuses compare equal. */
+function defined<T extends object>(value: { [K in keyof T]: T[K] | undefined }): T {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as T;
+}
+
+function unseenFindings(vm: VirtualMachine, pass: Extract<Pass, { kind: 'unseen' }>): Finding[] {
+  const { reason, message } = pass;
+  const status = pass.hostKnown ? 'Unknown' : 'False';
+  const findings: Finding[] = [
+    { type: 'Ready', status, reason, message },
+    { type: 'Running', status: 'Unknown', reason, message: 'the host cannot be seen' },
+    { type: 'HostReachable', status: reason === 'HostUnreachable' ? 'False' : 'Unknown', reason, message },
+    { type: 'DisksReady', status: 'Unknown', reason, message: 'the host cannot be seen' },
+  ];
+  if (vm.metadata.deletionTimestamp !== undefined)
+    findings.push({ type: 'DeletionBlocked', status: 'True', reason, message });
+  if (!pass.hostKnown) findings.push({ type: 'Stalled', status: 'True', reason, message });
+  return findings;
+}
+
+function unseenPhase(vm: VirtualMachine, pass: Extract<Pass, { kind: 'unseen' }>): Phase {
+  if (vm.metadata.deletionTimestamp !== undefined) return 'Terminating';
+  return pass.hostKnown ? 'Unknown' : 'Pending';
+}
+
+/** What was last seen stays in view while nobody can look; only the conditions say that it is old. */
+function keptFacts(previous: VirtualMachineStatus | undefined): Partial<VirtualMachineStatus> {
+  const { conditions: _c, phase: _p, message: _m, observedGeneration: _g, history: _h, ...facts } = previous ?? {};
+  return facts;
+}
+
+type SeenPass = Extract<Pass, { kind: 'seen' }>;
+
+function processOf({ subject }: SeenPass): SeenProcess {
+  return subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
+}
+
+/** The record, where it is this VM's. */
+function recordOf({ subject }: SeenPass): OwnershipRecord | undefined {
+  const state = subject.seen.folder?.record;
+  return state?.kind === 'readable' && state.record.uid === subject.vm.metadata.uid ? state.record : undefined;
+}
+
+function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
+  const { decision, failure } = pass;
+  const reason = failure?.reason ?? decision.reason;
+  const message = failure?.message ?? decision.message;
+  const paused = decision.reason === 'PausedByOperator';
+  const findings: Finding[] = [
+    { type: 'Ready', status: decision.kind === 'settled' ? 'True' : paused ? 'Unknown' : 'False', reason, message },
+    runningFinding(pass),
+    { type: 'HostReachable', status: 'True', reason: 'Ready', message: 'the host was looked at' },
+    disksFinding(pass),
+  ];
+  const stalled = decision.kind === 'blocked' && !paused;
+  if (stalled) findings.push({ type: 'Stalled', status: 'True', reason, message });
+  if (stalled && vm.metadata.deletionTimestamp !== undefined)
+    findings.push({ type: 'DeletionBlocked', status: 'True', reason, message });
+  if (paused) findings.push({ type: 'ReconcilePaused', status: 'True', reason, message });
+  const pending = pendingOf(pass);
+  if (pending.length > 0) {
+    findings.push({
+      type: 'RestartRequired',
+      status: 'True',
+      reason: 'PendingChanges',
+      message: `a restart applies: ${pending.map(({ path }) => path).join(', ')}`,
+    });
+  }
+  return findings;
+}
+
+function runningFinding(pass: SeenPass): Finding {
+  const process = processOf(pass);
+  const type = 'Running';
+  if (process.kind === 'absent') return { type, status: 'False', reason: 'Stopped', message: 'no QEMU process' };
+  switch (process.guest) {
+    case 'running':
+      return { type, status: 'True', reason: 'Running', message: 'the guest runs' };
+    case 'silent':
+    case 'not-asked':
+      return { type, status: 'Unknown', reason: 'MonitorUnresponsive', message: 'the monitor does not answer' };
+    case 'io-error':
+      return { type, status: 'False', reason: 'IOError', message: 'the guest is paused by a disk error' };
+    case 'guest-panicked':
+      return { type, status: 'False', reason: 'GuestPanicked', message: 'the guest panicked' };
+    case 'internal-error':
+      return { type, status: 'False', reason: 'InternalError', message: 'QEMU met an internal error' };
+    case 'starting':
+      return { type, status: 'False', reason: 'Starting', message: 'the guest is about to run' };
+    case 'shutdown':
+      return { type, status: 'False', reason: 'Stopped', message: 'the guest has shut down' };
+    case 'paused':
+      return { type, status: 'False', reason: 'GuestPaused', message: 'the guest is paused' };
+  }
+}
+
+function disksFinding(pass: SeenPass): Finding {
+  const { wanted, seen } = pass.subject;
+  const record = recordOf(pass);
+  const type = 'DisksReady';
+  for (const { name, path } of wanted.disks) {
+    const noted = record?.disks[name];
+    if (noted === undefined || noted.state === 'creating')
+      return { type, status: 'False', reason: 'Provisioning', message: `disk ${name} is not there yet` };
+    if (seen.files.get(path)?.kind === 'absent')
+      return { type, status: 'False', reason: 'StorageMissing', message: `disk ${name}: ${path} is gone` };
+  }
+  return { type, status: 'True', reason: 'Ready', message: `${wanted.disks.length} disk(s)` };
+}
+
+export function pendingOf(pass: SeenPass): PendingChange[] {
+  const launch = recordOf(pass)?.launch;
+  return processOf(pass).kind === 'present' && launch !== undefined
+    ? pendingChanges(launch.spec, pass.subject.wanted.launch)
+    : [];
+}
+
+function phaseOf(vm: VirtualMachine, pass: SeenPass): Phase {
+  const { decision } = pass;
+  const process = processOf(pass);
+  if (vm.metadata.deletionTimestamp !== undefined) return 'Terminating';
+  if (process.kind === 'present') return presentPhase(decision, process);
+  switch (decision.reason) {
+    case 'Provisioning':
+      return 'Provisioning';
+    case 'Starting':
+      return 'Starting';
+    case 'CrashLoopBackOff':
+      return 'CrashLoopBackOff';
+    case 'Stopped':
+    case 'GuestPoweredOff':
+    case 'PausedByOperator':
+      return 'Stopped';
+    default:
+      return decision.kind === 'blocked' ? 'Failed' : 'Pending';
+  }
+}
+
+function presentPhase(decision: Decision, process: Extract<SeenProcess, { kind: 'present' }>): Phase {
+  if (decision.reason === 'Stopping' || decision.reason === 'GuestIgnoresPowerdown') return 'Stopping';
+  switch (process.guest) {
+    case 'running':
+      return 'Running';
+    case 'starting':
+      return 'Starting';
+    case 'silent':
+    case 'not-asked':
+      return 'Unknown';
+    case 'shutdown':
+      return 'Stopping';
+    case 'guest-panicked':
+    case 'internal-error':
+      return 'Failed';
+    case 'paused':
+    case 'io-error':
+      return 'Paused';
+  }
+}
+
+function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineStatus> {
+  const { subject, decision, failure } = pass;
+  const record = recordOf(pass);
+  const process = processOf(pass);
+  const present = process.kind === 'present' && record !== undefined;
+  const launch = present ? record.launch : undefined;
+  const pending = pendingOf(pass);
+  const next =
+    failure?.nextAttemptAt ??
+    (decision.reason === 'CrashLoopBackOff' && decision.kind === 'wait' ? subject.seen.at + decision.forMs : undefined);
+  const end = record?.end;
+  return {
+    uuid: record?.uuid,
+    pid: present ? process.pid : undefined,
+    startedAt: present ? clockTime(process.startedAt) : undefined,
+    accelerator: launch?.accelerator,
+    acceleratorReason: launch?.acceleratorReason?.slice(0, 256),
+    machine: launch?.machine,
+    qemuVersion: launch?.qemuVersion,
+    folder: record === undefined ? undefined : subject.wanted.folder,
+    vcpus: launch?.spec.vcpus,
+    memory: launch === undefined ? undefined : formatQuantity(launch.spec.memoryMiB * 1_048_576),
+    disks: record === undefined ? vm.status?.disks : disksOf(pass, record),
+    interfaces: launch?.spec.networks.map(({ name, mac }) => ({ name, mac })),
+    pendingChanges: pending.length > 0 ? pending.slice(0, 64).map((change) => bounded(change)) : undefined,
+    lastExit:
+      end === undefined
+        ? undefined
+        : { reason: end.reason, message: end.message.slice(0, 1024), at: clockTime(end.at) },
+    restarts: record?.restarts,
+    nextAttemptAt: next === undefined ? undefined : clockTime(next),
+    leftBehind: record === undefined && vm.metadata.deletionTimestamp !== undefined ? leftBehind(pass) : undefined,
+    metrics: present ? vm.status?.metrics : undefined,
+  } as Partial<VirtualMachineStatus>;
+}
+
+function bounded({ path, from, to }: PendingChange): { path: string; from?: string; to?: string } {
+  return {
+    path: path.slice(0, 256),
+    ...(from === undefined ? {} : { from: from.slice(0, 256) }),
+    ...(to === undefined ? {} : { to: to.slice(0, 256) }),
+  };
+}
+
+/** What stays in a deleted VM's folder, once our record is gone from it. */
+function leftBehind({ subject }: SeenPass): string[] | undefined {
+  const { folder } = subject.seen;
+  return folder?.record.kind === 'absent' && folder.entries.length > 0
+    ? folder.entries.slice(0, 64).map((name) => `${folder.path}/${name}`)
+    : undefined;
+}
+
+type DiskStatus = NonNullable<VirtualMachineStatus['disks']>[number];
+
+function disksOf(pass: SeenPass, record: OwnershipRecord): DiskStatus[] {
+  const { wanted, seen } = pass.subject;
+  const process = processOf(pass);
+  const live = process.kind === 'present' ? process.diskBytes : undefined;
+  const disks = wanted.disks.map((disk): DiskStatus => {
+    const noted = record.disks[disk.name];
+    const file = seen.files.get(disk.path);
+    const bytes = live?.get(disk.name) ?? (file?.kind === 'present' ? file.virtualBytes : undefined);
+    const gone = file?.kind === 'absent' && noted !== undefined && noted.state !== 'creating';
+    return {
+      name: disk.name,
+      path: disk.path,
+      format: disk.format,
+      ...(bytes === undefined ? {} : { virtualSize: formatQuantity(bytes) }),
+      state: noted === undefined ? 'Pending' : gone ? 'Missing' : DISK_STATES[noted.state],
+      reclaim: reclaimOf(noted?.state, disk.reclaimPolicy),
+    };
+  });
+  for (const [name, noted] of Object.entries(record.disks)) {
+    if (wanted.disks.some((disk) => disk.name === name)) continue;
+    disks.push({
+      name,
+      path: noted.path,
+      format: noted.format,
+      state: 'Detached',
+      reclaim: reclaimOf(noted.state, noted.reclaimPolicy),
+    });
+  }
+  return disks.slice(0, 64);
+}
+
+const DISK_STATES = { creating: 'Creating', created: 'Created', attached: 'Attached' } as const;
+
+/** reclaimPolicy absent: what we created goes with the VM, what existed stays. */
+export function reclaimOf(
+  state: 'creating' | 'created' | 'attached' | undefined,
+  policy: 'Delete' | 'Retain' | undefined,
+): 'Delete' | 'Retain' {
+  return policy ?? (state === 'attached' ? 'Retain' : 'Delete');
+}
+
+/** A line whenever the reason for the VM's state changes: what happened, why, and what comes next. */
+function historyOf(
+  previous: VirtualMachineStatus | undefined,
+  ready: Finding | undefined,
+  at: string,
+): VirtualMachineStatus['history'] {
+  const history = previous?.history ?? [];
+  if (ready === undefined) return history;
+  const last = history.at(-1);
+  const message = ready.message.slice(0, 512);
+  if (last?.reason === ready.reason && last.message === message) return history;
+  return [...history, { at, reason: ready.reason, message }].slice(-MAX_HISTORY);
+}

@@ -1,0 +1,243 @@
+/**
+ * What may be said of a VM's folder, disks and ISO images before anything is done: the rules that keep data safe.
+ * A disk is created once; an existing file is attached as it is; nothing is ever shrunk, formatted or overwritten.
+ */
+import { type EffectiveDisk, FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { formatQuantity } from '../api/quantity.ts';
+import type { Decision, Subject } from './decision.ts';
+import { act, blocked } from './decision.ts';
+import type { SeenFile } from './observed.ts';
+import type { DiskRecord, OwnershipRecord } from './record.ts';
+
+/** Longest path of a UNIX socket, without its terminating zero. */
+const MAX_SOCKET_PATH = 107;
+const OWN_FILES: ReadonlySet<string> = new Set<string>([...Object.values(FOLDER_FILES), MARKER_FILE]);
+
+/** What about the storage only a person or a new spec can mend; undefined where all is well. */
+export function storageProblem(subject: Subject, record: OwnershipRecord): Decision | undefined {
+  const { wanted } = subject;
+  const socket = `${wanted.folder}/${FOLDER_FILES.console}`;
+  if (Buffer.byteLength(socket) > MAX_SOCKET_PATH) {
+    return blocked(
+      'PathTooLong',
+      `${socket} has ${Buffer.byteLength(socket)} bytes; a UNIX socket's path has at most ${MAX_SOCKET_PATH}: use a shorter vmDir or vmName`,
+    );
+  }
+  for (const disk of wanted.disks) {
+    const problem =
+      pathProblem(subject, disk.path, `disk ${disk.name}`) ?? diskProblem(subject, disk, record.disks[disk.name]);
+    if (problem !== undefined) return problem;
+  }
+  for (const { name, path } of wanted.launch.cdroms) {
+    const problem = pathProblem(subject, path, `cdrom ${name}`) ?? isoProblem(subject, name, path);
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+function inside(path: string, folder: string): boolean {
+  return folder === '/' || path === folder || path.startsWith(`${folder}/`);
+}
+
+/** allowedPaths as the host resolves them; absent = the vmDir. */
+function allowedRoots({ host, seen, wanted }: Subject): string[] {
+  const roots = host.spec.allowedPaths ?? [host.spec.vmDir];
+  return [...roots, wanted.folder].map((root) => seen.files.get(root)?.resolved ?? root);
+}
+
+export function pathProblem(subject: Subject, path: string, what: string): Decision | undefined {
+  const { seen, host } = subject;
+  const resolved = seen.files.get(path)?.resolved ?? path;
+  const through = resolved === path ? path : `${path} (really ${resolved})`;
+  const roots = allowedRoots(subject);
+  if (!roots.some((root) => inside(resolved, root))) {
+    const allowed = (host.spec.allowedPaths ?? [host.spec.vmDir]).join(', ');
+    return blocked('PathNotAllowed', `${what}: ${through} lies outside the host's allowedPaths (${allowed})`);
+  }
+  if (OWN_FILES.has(resolved.slice(resolved.lastIndexOf('/') + 1))) {
+    return blocked('PathNotAllowed', `${what}: ${through} has the name of a file that qemu-operator keeps for itself`);
+  }
+  const foreign = [...seen.otherFolders].find((folder) => inside(resolved, folder));
+  if (foreign !== undefined)
+    return blocked('PathNotAllowed', `${what}: ${through} lies in another VM's folder, ${foreign}`);
+  const owner = seen.claims.get(resolved);
+  if (owner !== undefined) return blocked('DiskInUse', `${what}: ${through} is a disk of VM ${owner}`);
+  return undefined;
+}
+
+function isoProblem({ seen, wanted }: Subject, name: string, path: string): Decision | undefined {
+  const file = seen.files.get(path);
+  if (file === undefined || file.kind === 'absent')
+    return blocked('ISONotFound', `cdrom ${name}: ${path} does not exist on the host`);
+  if (file.type === 'other')
+    return blocked('ISONotFound', `cdrom ${name}: ${path} is neither a regular file nor a block device`);
+  if (!file.readable) return blocked('ISONotFound', `cdrom ${name}: ${path} cannot be read by the user that runs QEMU`);
+  const boots = file.bootArchitectures ?? [];
+  const { architecture } = wanted.launch;
+  if (boots.length > 0 && !boots.includes(architecture)) {
+    return blocked(
+      'ISOWrongArchitecture',
+      `cdrom ${name}: ${path} boots ${boots.join(' and ')}, this VM is ${architecture}`,
+    );
+  }
+  return undefined;
+}
+
+function diskProblem(subject: Subject, disk: EffectiveDisk, noted: DiskRecord | undefined): Decision | undefined {
+  const file = subject.seen.files.get(disk.path);
+  const what = `disk ${disk.name}`;
+  if (noted !== undefined && (noted.path !== disk.path || noted.format !== disk.format)) {
+    return blocked(
+      'NameConflict',
+      `${what} was ${noted.path} (${noted.format}) before; its file was left untouched: use another name for ${disk.path}`,
+    );
+  }
+  if (noted?.sizeBytes !== undefined && disk.sizeBytes !== undefined && disk.sizeBytes < noted.sizeBytes) {
+    const size = formatQuantity(noted.sizeBytes);
+    return blocked('DiskCannotShrink', `${what} grew to ${size}; set size: ${size} in your manifest`);
+  }
+  if (file === undefined || file.kind === 'absent') return missingDiskProblem(subject, disk, noted, file);
+  return existingDiskProblem(subject, disk, noted, file);
+}
+
+function missingDiskProblem(
+  subject: Subject,
+  disk: EffectiveDisk,
+  noted: DiskRecord | undefined,
+  file: Extract<SeenFile, { kind: 'absent' }> | undefined,
+): Decision | undefined {
+  const what = `disk ${disk.name}`;
+  if (noted?.state === 'created') {
+    return blocked(
+      'StorageMissing',
+      `${what}: ${disk.path} was created on this host and is gone; it is not made anew. Mount or restore it, or remove the annotation qemu-operator.dev/provisioned to give its data up`,
+    );
+  }
+  if (noted?.state === 'attached')
+    return blocked(
+      'DiskMissing',
+      `${what}: ${disk.path} was attached before and is gone; restore it, or remove the disk from the spec`,
+    );
+  if (disk.sizeBytes === undefined)
+    return blocked(
+      'InvalidSpec',
+      `${what}: ${disk.path} does not exist and spec.disks[${disk.name}].size says no size to create it with`,
+    );
+  if (disk.path.startsWith(`${subject.wanted.folder}/`)) return undefined;
+  if (file?.parent === 'absent')
+    return blocked(
+      'DiskMissing',
+      `${what}: the folder of ${disk.path} does not exist; make it first: folders outside the VM's own are never made`,
+    );
+  if (!/\.(qcow2|raw|img)$/.test(disk.path))
+    return blocked(
+      'InvalidSpec',
+      `${what}: a file that is created outside the VM's folder ends in .qcow2, .raw or .img; ${disk.path} does not`,
+    );
+  return undefined;
+}
+
+function existingDiskProblem(
+  subject: Subject,
+  disk: EffectiveDisk,
+  noted: DiskRecord | undefined,
+  file: Extract<SeenFile, { kind: 'present' }>,
+): Decision | undefined {
+  const what = `disk ${disk.name}`;
+  if (file.type === 'other')
+    return blocked('DiskFormatMismatch', `${what}: ${disk.path} is neither a regular file nor a block device`);
+  if (!file.readable)
+    return blocked(
+      'DiskMissing',
+      `${what}: ${disk.path} cannot be read by the user that runs QEMU; mend its owner or mode`,
+    );
+  if (noted === undefined || noted.state === 'attached') {
+    if (file.format !== undefined && file.format !== disk.format) {
+      return blocked(
+        'DiskFormatMismatch',
+        `${what}: ${disk.path} holds a ${file.format} image, the spec says ${disk.format}; set format: ${file.format}`,
+      );
+    }
+    if (file.refersTo !== undefined) {
+      const problem = pathProblem(subject, file.refersTo, `${what}: the file behind ${disk.path}`);
+      if (problem !== undefined) return problem;
+    }
+  }
+  if (disk.format === 'raw' && disk.sizeBytes !== undefined && (file.virtualBytes ?? disk.sizeBytes) < disk.sizeBytes) {
+    return blocked(
+      'RawDiskNotGrown',
+      `${what}: a raw disk is grown by hand: qemu-img resize -f raw '${disk.path}' ${disk.sizeBytes}`,
+    );
+  }
+  return undefined;
+}
+
+/** The next step towards the wanted disks of a VM without a process; undefined where they are as wanted. */
+export function decideDisks(subject: Subject, record: OwnershipRecord): Decision | undefined {
+  for (const disk of subject.wanted.disks) {
+    const noted = record.disks[disk.name];
+    const file = subject.seen.files.get(disk.path);
+    if (noted === undefined && file?.kind === 'present') {
+      return act(
+        { type: 'attach-disk', disk, virtualBytes: file.virtualBytes ?? 0 },
+        'Provisioning',
+        `attaching the existing ${disk.path} as disk ${disk.name}`,
+      );
+    }
+    if (noted === undefined || noted.state === 'creating') {
+      return act(
+        { type: 'create-disk', disk },
+        'Provisioning',
+        `creating disk ${disk.name} (${formatQuantity(disk.sizeBytes ?? 0)})`,
+      );
+    }
+    const virtual = file?.kind === 'present' ? file.virtualBytes : undefined;
+    if (disk.format === 'qcow2' && disk.sizeBytes !== undefined && virtual !== undefined && virtual < disk.sizeBytes) {
+      return act(
+        { type: 'grow-disk', disk, toBytes: disk.sizeBytes },
+        'Provisioning',
+        `growing disk ${disk.name} from ${formatQuantity(virtual)} to ${formatQuantity(disk.sizeBytes)}`,
+      );
+    }
+  }
+  return decideDiskNotes(subject, record);
+}
+
+/** Keeps in the record what the spec says of existing disks, so that a deletion years later knows it. */
+export function decideDiskNotes(subject: Subject, record: OwnershipRecord): Decision | undefined {
+  for (const disk of subject.wanted.disks) {
+    const noted = record.disks[disk.name];
+    if (noted === undefined || noted.state === 'creating') continue;
+    const sizeBytes = Math.max(noted.sizeBytes ?? 0, disk.sizeBytes ?? 0);
+    if (sizeBytes !== (noted.sizeBytes ?? 0) || noted.reclaimPolicy !== disk.reclaimPolicy) {
+      return act(
+        { type: 'note-disk', disk, sizeBytes },
+        'Provisioning',
+        `noting the spec of disk ${disk.name} in the record`,
+      );
+    }
+  }
+  return undefined;
+}
+
+/** The next growth of a running VM's disks. Launched disks only: a new one waits for the restart. */
+export function decideLiveGrowth(
+  subject: Subject,
+  record: OwnershipRecord,
+  diskBytes: ReadonlyMap<string, number>,
+): Decision | undefined {
+  const launched = new Set(record.launch?.spec.disks.map(({ name }) => name));
+  for (const disk of subject.wanted.disks) {
+    const bytes = diskBytes.get(disk.name);
+    if (!launched.has(disk.name) || disk.sizeBytes === undefined || bytes === undefined || disk.format === 'raw')
+      continue;
+    if (bytes < disk.sizeBytes) {
+      return act(
+        { type: 'grow-disk-live', disk, toBytes: disk.sizeBytes },
+        'Running',
+        `growing disk ${disk.name} from ${formatQuantity(bytes)} to ${formatQuantity(disk.sizeBytes)}`,
+      );
+    }
+  }
+  return undefined;
+}

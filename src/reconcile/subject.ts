@@ -1,0 +1,67 @@
+/** From a look at a host to the subject of one VM's decision. Pure. */
+import { type EffectiveSpec, effectiveSpec, vmNameOf } from '../api/effective-spec.ts';
+import type { Host } from '../api/host.ts';
+import { keyOf } from '../api/meta.ts';
+import type { VirtualMachine } from '../api/virtual-machine.ts';
+import type { SeenVm, Subject } from './decision.ts';
+import type { HeardEnd, SeenFolder, SeenHost } from './observed.ts';
+
+export interface Surroundings {
+  readonly host: Host;
+  readonly seen: SeenHost;
+  /** All VMs that name this host. */
+  readonly siblings: readonly VirtualMachine[];
+  readonly uidExists: (uid: string) => boolean;
+  readonly heardEnd: (folder: string) => HeardEnd | undefined;
+}
+
+/** What is wanted of a VM, with the uuid that its record keeps where a look has shown one. */
+export function wantedOf(vm: VirtualMachine, host: Host, seen?: SeenHost): EffectiveSpec {
+  const wanted = effectiveSpec(vm, host);
+  const record = seen?.folders.get(wanted.folder)?.record;
+  if (vm.spec.uuid !== undefined || record?.kind !== 'readable' || record.record.uid !== vm.metadata.uid) return wanted;
+  return effectiveSpec(vm, host, record.record.uuid);
+}
+
+export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
+  const { host, seen } = around;
+  const wanted = wantedOf(vm, host, seen);
+  const others = [...seen.folders.values()].filter(({ path }) => path !== wanted.folder);
+  const seenVm: SeenVm = {
+    at: seen.at,
+    bootID: seen.bootID,
+    machineID: seen.machineID,
+    vmDir: seen.vmDirs.get(wanted.vmDir) ?? { path: wanted.vmDir, state: 'absent', marker: { kind: 'absent' } },
+    folder: seen.folders.get(wanted.folder),
+    files: seen.files,
+    claims: claimsOf(others, seen),
+    // A folder without a record is nobody's: an ISO or an image may well lie in one.
+    otherFolders: new Set(others.filter(({ record }) => record.kind !== 'absent').map(({ path }) => path)),
+    facts: seen.facts,
+    heard: around.heardEnd(wanted.folder),
+    olderRival: olderRivalOf(vm, around.siblings),
+    uidExists: around.uidExists,
+  };
+  return { vm, host, wanted, seen: seenVm };
+}
+
+function claimsOf(folders: readonly SeenFolder[], seen: SeenHost): Map<string, string> {
+  const claims = new Map<string, string>();
+  for (const { record } of folders) {
+    if (record.kind !== 'readable') continue;
+    const owner = `${record.record.namespace}/${record.record.name}`;
+    for (const { path } of Object.values(record.record.disks))
+      claims.set(seen.files.get(path)?.resolved ?? path, owner);
+  }
+  return claims;
+}
+
+/** (host, vmName) is unique over all vmDirs; without a record the older object wins. */
+function olderRivalOf(vm: VirtualMachine, siblings: readonly VirtualMachine[]): string | undefined {
+  const name = vmNameOf(vm);
+  const age = ({ metadata }: VirtualMachine) => `${metadata.creationTimestamp} ${metadata.uid}`;
+  const rival = siblings.find(
+    (other) => other.metadata.uid !== vm.metadata.uid && vmNameOf(other) === name && age(other) < age(vm),
+  );
+  return rival === undefined ? undefined : keyOf(rival.metadata);
+}
