@@ -1,28 +1,33 @@
-/** `npm test`: every suite. Ends with one line, `N passed, N failed`. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { report, runStage, staticStages, vitestStage } from './stages.mjs';
+/**
+ * `npm test`: every suite, from a clean clone with nothing but Node and npm. Sets up what is missing, then hands over
+ * to test/suites.mjs under the pinned Node, whose last line is `N passed, N failed`.
+ *
+ *   npm test                  all of it
+ *   npm test -- --shared      others work on this machine and in this tree: what appears meanwhile is told, not failed
+ *   npm test -- FILTER...     only test files whose path contains a filter
+ *
+ * What stays by design: node_modules, packages of the system, and the guest's disk in ~/.cache/qemu-operator.
+ */
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { buildGuestImage } from '../src/setup/guest-image.mjs';
+import { installPackages, nodeTooOld, pinnedNode } from '../src/setup/packages.mjs';
+import { FOR_TESTS, install } from '../src/setup/prerequisites.mjs';
 
-const counts = { passed: 0, failed: 0 };
-for (const result of await Promise.all(staticStages().map(runStage))) {
-  report(result);
-  counts[result.ok ? 'passed' : 'failed'] += 1;
+const root = fileURLToPath(new URL('..', import.meta.url));
+const say = (line) => console.log(`==> ${line}`);
+
+function setUp() {
+  return nodeTooOld() || installPackages(root, say) || install(FOR_TESTS, say) || buildGuestImage(root, say);
 }
 
-const scratch = mkdtempSync(join(tmpdir(), 'qemu-operator-test-'));
-const json = join(scratch, 'vitest.json');
-const args = ['--reporter=default', '--reporter=json', `--outputFile.json=${json}`];
-const suites = await runStage(vitestStage('suites', args, { live: true, deadlineMs: 50 * 60_000 }));
-try {
-  const told = JSON.parse(readFileSync(json, 'utf8'));
-  counts.passed += told.numPassedTests;
-  counts.failed += told.numTotalTests - told.numPassedTests;
-  if (!suites.ok && told.numTotalTests === told.numPassedTests) counts.failed += 1;
-} catch {
-  counts.failed += 1;
+const complaint = setUp();
+if (complaint !== undefined) {
+  console.log(`FAIL set-up\n${complaint}\n0 passed, 1 failed`);
+  process.exit(1);
 }
-rmSync(scratch, { recursive: true, force: true });
 
-console.log(`${counts.passed} passed, ${counts.failed} failed`);
-process.exit(counts.failed === 0 ? 0 : 1);
+const child = spawn(pinnedNode(root), [`${root}test/suites.mjs`, ...process.argv.slice(2)], { stdio: 'inherit' });
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => child.kill('SIGTERM'));
+child.on('exit', (code, signal) => process.exit(signal === null ? code : 1));

@@ -1,0 +1,52 @@
+/** An ordinary user for the tests that must not run as root; made for the test and removed after it. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const asText = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] };
+
+/**
+ * Makes a system user with a home of its own. Without root there is no need: the caller is an ordinary user, and
+ * `name` is theirs.
+ *
+ * @returns {{name: string, home: string, command(args: string[]): [string, string[]], remove(): void}}
+ */
+export function ordinaryUser() {
+  if (process.getuid() !== 0) {
+    return {
+      name: process.env['USER'] ?? String(process.getuid()),
+      home: process.env['HOME'] ?? '/',
+      command: ([program, ...args]) => [program, args],
+      remove: () => undefined,
+    };
+  }
+  const name = `qo-test-${randomBytes(4).toString('hex')}`;
+  const home = join(tmpdir(), name);
+  execFileSync('useradd', ['--system', '--create-home', '--home-dir', home, '--shell', '/bin/sh', name], asText);
+  return { name, home, command: (args) => asUser(name, home, args), remove: () => remove(name) };
+}
+
+/** The program and arguments that run `args` as the user, with a clean environment and no way back to root. */
+function asUser(name, home, args) {
+  const environment = [`HOME=${home}`, `USER=${name}`, `LOGNAME=${name}`, `PATH=${process.env['PATH']}`];
+  const run = process.env['QEMU_OPERATOR_TEST_RUN'];
+  if (run !== undefined) environment.push(`QEMU_OPERATOR_TEST_RUN=${run}`);
+  const ids = [`--reuid=${name}`, `--regid=${name}`, '--init-groups', '--no-new-privs'];
+  return ['setpriv', [...ids, 'env', '--ignore-environment', '--chdir', home, ...environment, ...args]];
+}
+
+/** Ends what the user still runs, by process id, and removes user and home. */
+function remove(name) {
+  const uid = execFileSync('id', ['-u', name], asText).trim();
+  const listed = spawnSync('find', ['/proc', '-maxdepth', '1', '-name', '[0-9]*', '-uid', uid], asText).stdout;
+  for (const path of listed.split('\n').filter((line) => line !== '')) {
+    try {
+      process.kill(Number(path.slice('/proc/'.length)), 'SIGKILL');
+    } catch {
+      // It ended in the meantime.
+    }
+  }
+  // By force: what was just killed may not have been reaped yet.
+  execFileSync('userdel', ['--force', '--remove', name], asText);
+}
