@@ -1,7 +1,7 @@
 /** `npm run build`: dist/ as it ships. `--out DIR` builds elsewhere. */
 import { chmodSync, cpSync, readdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { ROOT, report, runStage } from './stages.mjs';
+import { ROOT, runStage } from './stages.mjs';
 
 const SRC = join(ROOT, 'src');
 const at = process.argv.indexOf('--out');
@@ -27,5 +27,6 @@ const compiled = await runStage({
   args: ['-p', 'tsconfig.build.json', '--outDir', out],
 });
 if (compiled.ok) copyAssets();
-else report(compiled);
+// On stderr: stdout belongs to `npm pack --json`.
+else console.error(compiled.output.trimEnd());
 process.exit(compiled.ok ? 0 : 1);
