@@ -1,6 +1,7 @@
 /** A store that lives and dies with its process: tests, dry runs, simulations. */
 import type { FeedTimes } from './change-feed.ts';
 import { Database } from './database.ts';
+import { ObjectTable } from './object-table.ts';
 import type { Store } from './store.ts';
 import { TableStore } from './table-store.ts';
 
@@ -10,5 +11,7 @@ export interface MemoryStoreOptions extends FeedTimes {
 }
 
 export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
-  return new TableStore(new Database(':memory:'), options);
+  const db = new Database(':memory:');
+  const { history, ...times } = options;
+  return new TableStore({ db, table: new ObjectTable(db, history), ...times });
 }

@@ -127,6 +127,7 @@ export class ObjectTable {
 
   /** Writes what differs from `before`. A change that readers can see, or of the problem, is numbered and told to watches. */
   update(before: StoredObject, after: StoredObject): StoredObject {
+    if (before === after) return before;
     const seen =
       encodeObject(before) !== encodeObject(after) && fingerprint(visible(before)) !== fingerprint(visible(after));
     const told = seen || encode(before.problem) !== encode(after.problem);

@@ -24,7 +24,7 @@ import {
   redeclared,
   refOfManifest,
 } from './object-rules.ts';
-import { type Declaration, ObjectTable, type StoredObject } from './object-table.ts';
+import type { Declaration, ObjectTable, StoredObject } from './object-table.ts';
 import type {
   Applied,
   ListOptions,
@@ -48,18 +48,22 @@ export interface Sources {
   declare(kind: Kind, ref: ObjectRef, declaration: Declaration, make: boolean): void;
   /** Plans that no manifest speaks of the object any more. */
   undeclare(kind: Kind, ref: ObjectRef): void;
+  /** The object is gone for good. */
+  removed(kind: Kind, ref: ObjectRef): void;
   /** Makes sure that what was planned can be done. */
   prepare(): void;
   /** After the commit: does it. */
   settle(): void;
+  /** Nothing was committed. */
+  forget(): void;
   problems(): readonly ObjectProblem[];
   sourceProblems(): readonly SourceProblem[];
 }
 
 export interface TableStoreOptions extends FeedTimes {
-  /** How many changes a watch can look back. */
-  readonly history?: number | undefined;
-  readonly sources?: ((table: ObjectTable) => Sources) | undefined;
+  readonly db: Database;
+  readonly table: ObjectTable;
+  readonly sources?: Sources | undefined;
 }
 
 export class TableStore implements Store {
@@ -69,11 +73,11 @@ export class TableStore implements Store {
   readonly #reader = new ObjectReader();
   readonly #sources: Sources | undefined;
 
-  constructor(db: Database, options: TableStoreOptions = {}) {
+  constructor({ db, table, sources, ...times }: TableStoreOptions) {
     this.#db = db;
-    this.#table = new ObjectTable(db, options.history);
-    this.#feed = new ChangeFeed(db, this.#table, options);
-    this.#sources = options.sources?.(this.#table);
+    this.#table = table;
+    this.#feed = new ChangeFeed(db, table, times);
+    this.#sources = sources;
   }
 
   get uid(): string {
@@ -101,6 +105,7 @@ export class TableStore implements Store {
     const { kind } = manifest;
     return this.#write(options.dryRun, () => {
       const ref = refOfManifest(manifest);
+      this.#sources?.refresh(kind, ref);
       const existing = this.#table.find(kind, ref);
       if (existing !== undefined) {
         const ending = existing.metadata.deletionTimestamp === undefined ? '' : ' and is being deleted';
@@ -158,7 +163,9 @@ export class TableStore implements Store {
   #keep(before: StoredObject, after: StoredObject): StoredObject {
     const { deletionTimestamp, finalizers = [] } = after.metadata;
     if (deletionTimestamp === undefined || finalizers.length > 0) return this.#table.update(before, after);
-    return this.#table.remove(after);
+    const last = this.#table.remove(after);
+    this.#sources?.removed(after.kind, refOf(after.metadata));
+    return last;
   }
 
   async updateStatus<K extends Kind>(
@@ -225,15 +232,27 @@ export class TableStore implements Store {
   }
 
   #write<T>(dryRun: boolean | undefined, work: () => T): T {
-    if (dryRun === true) return this.#db.rehearse(work);
-    const result = this.#db.write(() => {
-      const done = work();
-      this.#sources?.prepare();
-      return done;
-    });
+    const result = this.#commit(dryRun === true, work);
+    if (dryRun === true) return result;
     this.#sources?.settle();
     this.#feed.wake();
     return result;
+  }
+
+  #commit<T>(dryRun: boolean, work: () => T): T {
+    try {
+      if (dryRun) return this.#db.rehearse(work);
+      return this.#db.write(() => {
+        const done = work();
+        this.#sources?.prepare();
+        return done;
+      });
+    } catch (error) {
+      this.#sources?.forget();
+      throw error;
+    } finally {
+      if (dryRun) this.#sources?.forget();
+    }
   }
 
   #require(kind: Kind, ref: ObjectRef, preconditions: Preconditions): StoredObject {
