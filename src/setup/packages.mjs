@@ -49,7 +49,8 @@ export function installPackages(root, say) {
     .filter((folder) => !folder.startsWith(join(root, 'node_modules')));
   const done = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], {
     cwd: root,
-    env: { ...process.env, PATH: path.join(delimiter) },
+    // `npm test --silent` would silence this one too, its errors included.
+    env: { ...process.env, PATH: path.join(delimiter), npm_config_loglevel: 'error' },
     stdio: ['ignore', 'pipe', 'pipe'],
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
