@@ -21,8 +21,9 @@ function project(name: string) {
       include: [`test/${name}/**/*.test.ts`],
       testTimeout: (fast ? 20 : 120) * SECOND,
       hookTimeout: (fast ? 20 : 300) * SECOND,
-      // Suites that start QEMU share two cores: one file at a time keeps their deadlines honest.
+      // Suites that start QEMU share two cores: one file at a time, after the fast ones, keeps their deadlines honest.
       fileParallelism: fast,
+      sequence: { groupOrder: fast ? 0 : 1 },
     },
   };
 }

@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { RUN_VARIABLE } from './machine.mjs';
 
 const asText = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] };
 
@@ -29,9 +30,9 @@ export function ordinaryUser() {
 
 /** The program and arguments that run `args` as the user, with a clean environment and no way back to root. */
 function asUser(name, home, args) {
-  const environment = [`HOME=${home}`, `USER=${name}`, `LOGNAME=${name}`, `PATH=${process.env['PATH']}`];
-  const run = process.env['QEMU_OPERATOR_TEST_RUN'];
-  if (run !== undefined) environment.push(`QEMU_OPERATOR_TEST_RUN=${run}`);
+  const environment = [`HOME=${home}`, `USER=${name}`, `LOGNAME=${name}`, `TMPDIR=${home}`];
+  for (const kept of ['PATH', RUN_VARIABLE, 'NODE_DISABLE_COMPILE_CACHE'])
+    if (process.env[kept] !== undefined) environment.push(`${kept}=${process.env[kept]}`);
   const ids = [`--reuid=${name}`, `--regid=${name}`, '--init-groups', '--no-new-privs'];
   return ['setpriv', [...ids, 'env', '--ignore-environment', '--chdir', home, ...environment, ...args]];
 }

@@ -32,7 +32,7 @@ export function runStage({ name, command, args, live = false, deadlineMs = 5 * M
       cwd: ROOT,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...env },
+      env: { ...process.env, ...(process.stdout.isTTY ? {} : { NO_COLOR: '1', FORCE_COLOR: undefined }), ...env },
     });
     let output = '';
     const collect = (chunk) => {

@@ -44,7 +44,15 @@ async function runSuites(scratch, run) {
     counts[result.ok ? 'passed' : 'failed'] += 1;
   }
   const [json, folder] = [join(scratch, 'vitest.json'), join(scratch, 't')];
-  const env = { TMPDIR: folder, [RUN_VARIABLE]: run, QEMU_OPERATOR_STORE: undefined, QEMU_OPERATOR_VM_DIR: undefined };
+  const env = {
+    TMPDIR: folder,
+    [RUN_VARIABLE]: run,
+    // A developer's own store is not for tests.
+    QEMU_OPERATOR_STORE: undefined,
+    QEMU_OPERATOR_VM_DIR: undefined,
+    // npm and tsc would leave one in the temporary folder.
+    NODE_DISABLE_COMPILE_CACHE: '1',
+  };
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${json}`];
   const stage = vitestStage('suites', [...reporters, ...filters], { live: true, deadlineMs: SUITES_DEADLINE_MS, env });
   countSuites(json, await runStage(stage));
