@@ -12,6 +12,9 @@ import type { ControllerLock } from './store.ts';
 const RETRY_MS = 250;
 const SQLITE_BUSY = 5;
 
+/** A connection that nothing refers to is closed by the garbage collector, and its lock is lost. */
+const held = new Set<DatabaseSync>();
+
 /** @param path of the lock's file, made when first taken. */
 export function controllerLock(path: string): ControllerLock {
   const tryAcquire = () => tryLock(path);
@@ -20,8 +23,8 @@ export function controllerLock(path: string): ControllerLock {
     async acquire(signal) {
       for (;;) {
         signal.throwIfAborted();
-        const held = tryAcquire();
-        if (held !== undefined) return held;
+        const taken = tryAcquire();
+        if (taken !== undefined) return taken;
         await delay(RETRY_MS, undefined, { signal });
       }
     },
@@ -39,10 +42,11 @@ function tryLock(path: string): { release(): void } | undefined {
     if (resultCode(error) === SQLITE_BUSY) return undefined;
     throw storeError(error, path);
   }
-  const held = sqlite;
+  const holder = sqlite;
+  held.add(holder);
   return {
     release: () => {
-      if (held.isOpen) held.close();
+      if (held.delete(holder)) holder.close();
     },
   };
 }

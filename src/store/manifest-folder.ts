@@ -154,6 +154,7 @@ export class ManifestFolder {
       }
       if (old !== undefined && process.getuid?.() === 0) chownSync(staged, old.uid, old.gid);
     } catch (error) {
+      this.unstage(path, text);
       throw fileError(path, error);
     }
   }

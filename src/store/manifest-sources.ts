@@ -42,8 +42,8 @@ export class ManifestSources implements Sources {
   readonly #index: ManifestIndex;
   readonly #folder: ManifestFolder;
   readonly #settleMs: number;
-  /** Paths that the current write wants to change. */
-  readonly #planned = new Set<string>();
+  /** What the current write wants the files to be; undefined: gone. */
+  readonly #planned = new Map<string, string | undefined>();
 
   constructor({ db, table, index, folder, settleMs }: ManifestSourcesOptions) {
     this.#db = db;
@@ -158,7 +158,7 @@ export class ManifestSources implements Sources {
     this.#index.putOutbox({ path, base: old === undefined ? undefined : hashOf(old), text, gone });
     if (text === undefined) this.#index.dropFile(path);
     else this.#index.putFile({ path, hash: hashOf(text) }, parseManifestText(text).documents.map(indexed));
-    this.#planned.add(path);
+    this.#planned.set(path, text);
   }
 
   /** By namespace and name; another name where that is taken. */
@@ -171,9 +171,7 @@ export class ManifestSources implements Sources {
   }
 
   prepare(): void {
-    if (this.#planned.size === 0) return;
-    for (const { path, text } of this.#index.outbox()) {
-      if (!this.#planned.has(path)) continue;
+    for (const [path, text] of this.#planned) {
       if (text === undefined) this.#folder.checkRemovable(path);
       else this.#folder.stage(path, text);
     }
@@ -196,6 +194,7 @@ export class ManifestSources implements Sources {
   }
 
   forget(): void {
+    for (const [path, text] of this.#planned) if (text !== undefined) this.#folder.unstage(path, text);
     this.#planned.clear();
   }
 
