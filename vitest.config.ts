@@ -19,6 +19,7 @@ function project(name: string) {
     test: {
       name,
       include: [`test/${name}/**/*.test.ts`],
+      setupFiles: ['test/hermetic.ts'],
       testTimeout: (fast ? 20 : 120) * SECOND,
       hookTimeout: (fast ? 20 : 300) * SECOND,
       // Suites that start QEMU share two cores: one file at a time, after the fast ones, keeps their deadlines honest.
