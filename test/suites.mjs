@@ -31,8 +31,13 @@ function countSuites(path, ended) {
   const before = counts.failed;
   for (const file of told.testResults) {
     if (file.assertionResults.length === 0) count(file.name, false, [file.message || 'has no tests']);
+    // vitest has shown the whole of it; here it is a reminder near the end.
     for (const { status, fullName, failureMessages } of file.assertionResults)
-      count(`${fullName} (${status})`, status === 'passed', failureMessages);
+      count(
+        `${fullName} (${status})`,
+        status === 'passed',
+        failureMessages.map((message) => message.split('\n')[0]),
+      );
   }
   if (told.testResults.length === 0) count('vitest', false, ['no test ran']);
   if (!ended.ok && counts.failed === before) count('vitest', false, ['it failed outside of any test, see above']);

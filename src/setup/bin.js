@@ -10,6 +10,11 @@ Get one from https://nodejs.org, or run it once with a Node from npm:
   process.exit(1);
 }
 
+// Node 22 warns of its SQLite at every start; Node 24 no longer does. What we use of it is the same in both.
+const emitWarning = process.emitWarning;
+process.emitWarning = (warning, ...rest) =>
+  String(warning).startsWith('SQLite is an experimental') || emitWarning.call(process, warning, ...rest);
+
 import('./main.js').catch((error) => {
   console.error(error);
   process.exit(1);
