@@ -46,6 +46,7 @@ export const FOLDER_FILES = {
   log: 'qemu.log',
   stop: 'stop.json',
   monitor: 'qmp.sock',
+  userMonitor: 'qmp-user.sock',
   console: 'console.sock',
   consoleLog: 'console.log',
   vnc: 'vnc.sock',
@@ -60,7 +61,7 @@ export function vmNameOf(vm: Pick<VirtualMachine, 'metadata' | 'spec'>): string 
 }
 
 /**
- * @param uuid the one kept in the VM's record; absent before its first launch
+ * @param uuid the one kept in the VM's record, used where the spec says none; absent before its first launch
  */
 export function effectiveSpec(vm: VirtualMachine, host: Pick<Host, 'spec'>, uuid?: string): EffectiveSpec {
   const { spec } = vm;
@@ -78,7 +79,7 @@ export function effectiveSpec(vm: VirtualMachine, host: Pick<Host, 'spec'>, uuid
       ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
     };
   });
-  return { vmName, vmDir, folder, disks, launch: launchSpec(spec, disks, uuid ?? spec.uuid ?? vm.metadata.uid) };
+  return { vmName, vmDir, folder, disks, launch: launchSpec(spec, disks, spec.uuid ?? uuid ?? vm.metadata.uid) };
 }
 
 function launchSpec(spec: VirtualMachineSpec, disks: readonly EffectiveDisk[], uuid: string): LaunchSpec {

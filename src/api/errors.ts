@@ -68,10 +68,22 @@ export function issueSentence(issue: FieldIssue): string {
 
 const MAX_QUOTED = 80;
 
+/** Control characters that JSON leaves as they are, line separators, and marks that turn the direction of text. */
+const INVISIBLE = /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
 /** A value as one bounded line of JSON: control characters escaped, long text cut. */
 export function quoteValue(value: unknown): string {
-  const json = JSON.stringify(value) ?? String(value);
-  return json.length <= MAX_QUOTED ? json : `${json.slice(0, MAX_QUOTED)}… (${json.length} characters)`;
+  const json = jsonOf(value).replace(INVISIBLE, (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return json.length <= MAX_QUOTED ? json : `${json.slice(0, MAX_QUOTED).toWellFormed()}… (${json.length} characters)`;
+}
+
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    // A bigint, or a value that contains itself.
+    return String(value);
+  }
 }
 
 /** The sentence of any error, one line, bounded; for conditions, results and logs. */

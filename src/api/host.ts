@@ -1,7 +1,18 @@
 /** The Host: a machine that runs VMs. In this release the local one. */
 import { z } from 'zod';
 import type { ObjectMeta } from './meta.ts';
-import { absoluteFolder, condition, lenient, listMap, type ObjectFactory, rules, strict, text } from './schema.ts';
+import {
+  absoluteFolder,
+  conditions,
+  lenient,
+  map,
+  type ObjectFactory,
+  observedGeneration,
+  setOf,
+  strict,
+  text,
+  timestamp,
+} from './schema.ts';
 
 /** Where VM folders lie when nothing else is said. */
 export const DEFAULT_VM_DIR = '/var/lib/qemu';
@@ -14,9 +25,7 @@ const spec = (object: ObjectFactory) =>
       .describe(
         "Folder that holds one folder per VM. Changing it while VMs are there is refused by the host's marker.",
       ),
-    allowedPaths: z
-      .array(absoluteFolder())
-      .max(64)
+    allowedPaths: setOf(absoluteFolder(), 64)
       .optional()
       .describe('Folders in which disks and ISO images may lie, symbolic links resolved. Absent: [vmDir].'),
     metricsIntervalSeconds: z
@@ -25,51 +34,73 @@ const spec = (object: ObjectFactory) =>
       .max(86_400)
       .default(60)
       .describe('How often status.metrics of running VMs is refreshed. 0: never.'),
-  }).meta(rules());
+  });
+
+const info = (object: ObjectFactory) =>
+  object({
+    os: text(128).optional().describe('Name and version of the operating system.'),
+    kernel: text(128).optional().describe('Release of the kernel.'),
+    architecture: text(32).optional().describe('As `uname -m` says.'),
+    machineID: text(64).optional().describe('/etc/machine-id: another one is another machine.'),
+    cpus: z.int().optional().describe('Online CPUs.'),
+    memory: text(32).optional().describe('Memory of the machine.'),
+    vmDir: object({
+      freeBytes: z.int().describe('Free for the user that runs QEMU.'),
+      totalBytes: z.int().describe('Size of the file system.'),
+    })
+      .optional()
+      .describe('The file system of vmDir; rounded.'),
+    qemu: map(text(32), text(32), 8).optional().describe('Version of QEMU by architecture.'),
+    kvm: z.boolean().optional().describe('Whether KVM was seen to run code.'),
+    kvmReason: text(256).optional().describe('Why, or why not.'),
+  });
+
+const stranger = (object: ObjectFactory) =>
+  object({
+    name: text(128).describe('Its -name, or the command.'),
+    architecture: text(32).describe('Guest architecture.'),
+    pid: z.int().describe('Process id.'),
+  });
+
+const unclaimed = (object: ObjectFactory) =>
+  object({
+    name: text(128).describe('Name of the folder.'),
+    vmDir: text(1024).describe('The folder that holds it.'),
+    uid: text(64).optional().describe('uid in its ownership record; annotate adopt with it to take the folder over.'),
+    running: z.boolean().describe('Whether a QEMU process runs there.'),
+    architecture: text(32).optional().describe('As its record says.'),
+    vcpus: z.int().optional().describe('As last launched.'),
+    memory: text(32).optional().describe('As last launched.'),
+    disks: z
+      .array(object({ path: text(1024).describe('The file.'), size: text(32).optional().describe('Its capacity.') }))
+      .max(32)
+      .optional()
+      .describe('Disks that its record names.'),
+  });
 
 const status = (object: ObjectFactory) =>
   object({
-    observedGeneration: z.int().min(0).optional(),
-    conditions: z.array(condition(object)).max(16).optional().meta(listMap('type')),
-    info: object({
-      os: text(128).optional(),
-      kernel: text(128).optional(),
-      architecture: text(32).optional(),
-      machineID: text(64).optional(),
-      cpus: z.int().optional(),
-      memory: text(32).optional(),
-      vmDir: object({ freeBytes: z.int(), totalBytes: z.int() }).optional(),
-      qemu: z.record(text(32), text(32)).optional(),
-      kvm: z.boolean().optional(),
-      kvmReason: text(256).optional(),
-    }).optional(),
-    allocated: object({ vcpus: z.int(), memory: text(32) }).optional(),
-    vms: object({ managed: z.int(), running: z.int(), strangers: z.int() }).optional(),
-    /** QEMU processes that are not ours. Their command lines may hold secrets and never enter status. */
+    observedGeneration: observedGeneration(),
+    conditions: conditions(object),
+    info: info(object).optional().describe('What the machine is.'),
+    allocated: object({ vcpus: z.int().describe('vCPUs.'), memory: text(32).describe('Memory.') })
+      .optional()
+      .describe('Sum over the running VMs.'),
+    vms: object({
+      managed: z.int().describe('VMs with an object.'),
+      running: z.int().describe('Of these, with a QEMU process.'),
+      strangers: z.int().describe('QEMU processes that belong to no VM of ours.'),
+    })
+      .optional()
+      .describe('How many there are.'),
     strangers: z
-      .array(object({ name: text(128), architecture: text(32), pid: z.int() }))
+      .array(stranger(object))
       .max(50)
-      .optional(),
-    /** VM folders without an object in this store. */
-    unclaimed: z
-      .array(
-        object({
-          name: text(128),
-          vmDir: text(1024),
-          uid: text(64).optional(),
-          running: z.boolean(),
-          architecture: text(32).optional(),
-          vcpus: z.int().optional(),
-          memory: text(32).optional(),
-          disks: z
-            .array(object({ path: text(1024), size: text(32).optional() }))
-            .max(32)
-            .optional(),
-        }),
-      )
-      .max(50)
-      .optional(),
-    roundTripMs: z.int().optional(),
+      .optional()
+      .describe('QEMU processes that are not ours. Their command lines may hold secrets and are not shown.'),
+    unclaimed: z.array(unclaimed(object)).max(50).optional().describe('VM folders without an object in this store.'),
+    roundTripMs: z.int().optional().describe('Time of one look at the host; rounded.'),
+    refreshedAt: timestamp().optional().describe('When the rounded figures were last written.'),
   });
 
 export const hostSpec = { strict: spec(strict), lenient: spec(lenient) };

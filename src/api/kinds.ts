@@ -2,9 +2,10 @@
 import type { z } from 'zod';
 import { type Host, hostSpec, hostStatus } from './host.ts';
 import type { Kind } from './meta.ts';
-import { label, metadata, type ObjectFactory, subdomain } from './schema.ts';
-import { type VirtualMachine, virtualMachineSpec, virtualMachineStatus } from './virtual-machine.ts';
+import { type CelRule, label, subdomain } from './schema.ts';
+import { type VirtualMachine, virtualMachineSpec } from './virtual-machine.ts';
 import { monitorSpec, monitorStatus, type VirtualMachineMonitor } from './virtual-machine-monitor.ts';
+import { virtualMachineStatus } from './virtual-machine-status.ts';
 
 export interface Objects {
   VirtualMachine: VirtualMachine;
@@ -33,7 +34,10 @@ export interface KindInfo {
   readonly description: string;
   readonly spec: { readonly strict: z.ZodType; readonly lenient: z.ZodType };
   readonly status: z.ZodType;
-  readonly metadata: (object: ObjectFactory) => z.ZodType;
+  /** What metadata.name may be. */
+  readonly name: z.ZodString;
+  /** Rules over the whole object; they see metadata.name and spec. */
+  readonly rules: readonly CelRule[];
   readonly columns: readonly PrinterColumn[];
 }
 
@@ -48,7 +52,14 @@ export const KIND_INFO: Readonly<Record<Kind, KindInfo>> = {
     description: 'A QEMU virtual machine on one Host.',
     spec: virtualMachineSpec,
     status: virtualMachineStatus,
-    metadata: (object) => metadata(object, subdomain(253)),
+    name: subdomain(253),
+    rules: [
+      {
+        rule: 'size(self.metadata.name) <= 63 || has(self.spec.vmName)',
+        message: 'spec.vmName is required where metadata.name has more than 63 characters',
+        fieldPath: '.spec.vmName',
+      },
+    ],
     columns: [
       { name: 'Phase', type: 'string', jsonPath: '.status.phase', priority: 0, description: 'One word for people.' },
       {
@@ -115,7 +126,8 @@ export const KIND_INFO: Readonly<Record<Kind, KindInfo>> = {
     description: 'A machine that runs virtual machines.',
     spec: hostSpec,
     status: hostStatus,
-    metadata: (object) => metadata(object, label(63)),
+    name: label(63),
+    rules: [],
     columns: [
       { name: 'Ready', type: 'string', jsonPath: ready, priority: 0, description: 'Whether the host can run VMs.' },
       {
@@ -171,7 +183,8 @@ export const KIND_INFO: Readonly<Record<Kind, KindInfo>> = {
     description: 'A request for samples of one running VirtualMachine, for at most an hour.',
     spec: monitorSpec,
     status: monitorStatus,
-    metadata: (object) => metadata(object, subdomain(253)),
+    name: subdomain(253),
+    rules: [],
     columns: [
       {
         name: 'VM',
@@ -187,7 +200,8 @@ export const KIND_INFO: Readonly<Record<Kind, KindInfo>> = {
         priority: 0,
         description: 'Seconds between samples.',
       },
-      { name: 'Until', type: 'date', jsonPath: '.spec.until', priority: 0, description: 'End of the request.' },
+      // A string: Kubernetes shows a date that lies ahead as <invalid>.
+      { name: 'Until', type: 'string', jsonPath: '.spec.until', priority: 0, description: 'End of the request.' },
       {
         name: 'Age',
         type: 'date',

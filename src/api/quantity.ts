@@ -24,15 +24,12 @@ const DECIMAL_EXPONENT: Readonly<Record<string, number>> = {
   E: 18,
 };
 const BINARY_STEPS = ['Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei'];
-/** 2^63 - 1, the largest quantity Kubernetes keeps exactly; far above any disk. */
-const MAX_BYTES = 9_223_372_036_854_775_807n;
+/** 2^53 - 1, the largest whole number that a JavaScript number keeps exactly: 8 PiB less one. */
+const MAX_BYTES = BigInt(Number.MAX_SAFE_INTEGER);
 
 const MIB = 1_048_576;
 
-/**
- * Whole bytes of a quantity, rounded up, or undefined where it is none or exceeds 2^63 - 1.
- * Results above 2^53 lose their last bits as a number: no disk is that large.
- */
+/** Whole bytes of a quantity, rounded up; exact, so undefined where it is none or exceeds 2^53 - 1. */
 export function parseQuantity(value: Quantity): number | undefined {
   const bytes = typeof value === 'number' ? numberBytes(value) : stringBytes(value);
   return bytes === undefined || bytes > MAX_BYTES ? undefined : Number(bytes);
@@ -87,8 +84,8 @@ export function humanBytes(bytes: number): string {
 }
 
 /**
- * QEMU's size form of the tools (`2G`, `4096M`, `20GiB`-less): suffixes are binary, no suffix is bytes.
- * Returns a canonical Kubernetes quantity, or undefined where it is no size. Source: qemu-img(1).
+ * A size as the tools take it, QEMU's way: `2G` and `4096M` are binary, no suffix is bytes; `2GB` and `2GiB` mean
+ * the same. Returns a canonical Kubernetes quantity, or undefined where it is no size. Source: qemu-img(1).
  */
 export function quantityFromQemuSize(text: string): string | undefined {
   const match = /^([0-9]{1,16})([KMGTPkmgtp]?)(i?)[Bb]?$/.exec(text.trim());

@@ -1,124 +1,153 @@
 /**
  * The few building blocks that the kinds' schemas share. A schema is built twice from one definition: strict for
  * admission, where an unknown field is an error, and lenient for reading, where it is version skew and is dropped.
- * `.meta()` carries what only the CRD can say: CEL rules and list-map keys.
+ * `.meta()` carries what only the CRD can say: CEL rules and list types. Every pattern is read by JavaScript and by
+ * RE2 alike: no look-around, no back-references, no \u.
  */
 import { z } from 'zod';
-import { API_VERSION } from './meta.ts';
-import { parseQuantity, QUANTITY_PATTERN } from './quantity.ts';
+import { parseQuantity, QUANTITY_PATTERN, type Quantity } from './quantity.ts';
 
 /** `z.strictObject`, or its lenient twin; both give the same TypeScript type. */
 export type ObjectFactory = typeof z.strictObject;
 export const strict: ObjectFactory = z.strictObject;
 export const lenient = z.object as unknown as ObjectFactory;
 
-/** A CEL rule and, for stores without CEL, its twin in TypeScript (see immutability in validate.ts). */
+/** A CEL rule of the CRD. Its twin for stores without CEL stands in spec-rules.ts; a test pairs them. */
 export interface CelRule {
   readonly rule: string;
   readonly message?: string;
   readonly messageExpression?: string;
   readonly reason?: 'FieldValueInvalid' | 'FieldValueForbidden' | 'FieldValueRequired';
+  /** As seen from the object that carries the rule: `.firmware.type`. */
   readonly fieldPath?: string;
 }
 
 export const rules = (...list: CelRule[]) => ({ 'x-kubernetes-validations': list });
 export const listMap = (key: string) => ({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': [key] });
 
+/** Each pattern in words: what a refusal and the manifest reference say instead of the expression. */
+export const PATTERN_WORDS = new Map<string, string>();
+
+function matching(maxLength: number, pattern: RegExp, words: string) {
+  PATTERN_WORDS.set(pattern.source, words);
+  return z.string().max(maxLength).regex(pattern, words);
+}
+
 export const text = (maxLength: number) => z.string().max(maxLength);
 
 /** An RFC 1123 label, as Kubernetes names its parts. */
 export const label = (maxLength: number) =>
-  z
-    .string()
-    .min(1)
-    .max(maxLength)
-    .regex(
-      /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
-      'lower case letters, digits and "-", beginning and ending with a letter or digit',
-    );
+  matching(
+    maxLength,
+    /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
+    'lower case letters, digits and "-", beginning and ending with a letter or digit',
+  ).min(1);
 
 /** An RFC 1123 subdomain: labels joined by dots. */
 export const subdomain = (maxLength: number) =>
-  z
-    .string()
-    .min(1)
-    .max(maxLength)
-    .regex(
-      /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/,
-      'lower case letters, digits, "-" and ".", beginning and ending with a letter or digit',
-    );
+  matching(
+    maxLength,
+    /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/,
+    'lower case letters, digits, "-" and ".", each part beginning and ending with a letter or digit',
+  ).min(1);
 
 /** A name on a host: one path segment that is safe as a folder and as a word of a command line. */
 export const VM_NAME = /^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
 export const vmName = () =>
-  z
-    .string()
-    .min(1)
-    .max(63)
-    .regex(VM_NAME, '1 to 63 letters, digits, "_", "." and "-", beginning and ending with a letter or digit');
+  matching(63, VM_NAME, '1 to 63 letters, digits, "_", "." and "-", beginning and ending with a letter or digit').min(
+    1,
+  );
 
-/** An absolute, normalised path without control characters: `..`, `//` and a trailing slash are refused. */
-const ABSOLUTE_PATH =
-  /^(\/([^/\u0000-\u001f\u007f.][^/\u0000-\u001f\u007f]*|\.[^/\u0000-\u001f\u007f.][^/\u0000-\u001f\u007f]*|\.\.[^/\u0000-\u001f\u007f]+))+$/;
-export const absolutePath = () =>
-  z
-    .string()
-    .max(1024)
-    .regex(ABSOLUTE_PATH, 'an absolute path without "..", ".", "//", a trailing "/" or control characters');
+export const uuid = () =>
+  matching(36, /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, 'a UUID in lower case');
+
+export const mac = () =>
+  matching(
+    17,
+    /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/,
+    'a unicast MAC address in lower case such as 52:54:00:12:34:56',
+  );
+
+/** One segment: anything but a slash and control characters, and neither `.` nor `..`. */
+const SEGMENT =
+  '([^/\\x00-\\x1f\\x7f.][^/\\x00-\\x1f\\x7f]*|\\.[^/\\x00-\\x1f\\x7f.][^/\\x00-\\x1f\\x7f]*|\\.\\.[^/\\x00-\\x1f\\x7f]+)';
+const PATH_WORDS = 'an absolute path without "..", ".", "//", a trailing "/" or control characters';
+
+function path(pattern: string) {
+  return matching(1024, new RegExp(pattern), PATH_WORDS).refine((value) => value.isWellFormed(), PATH_WORDS);
+}
+
+/** An absolute, normalised path. Half a surrogate pair would be another path once written as UTF-8. */
+export const absolutePath = () => path(`^(/${SEGMENT})+$`);
 
 /** The root itself is no file; as an allowed folder it means everything. */
-export const absoluteFolder = () =>
-  z
-    .string()
-    .max(1024)
-    .regex(
-      new RegExp(`^/$|${ABSOLUTE_PATH.source}`),
-      'an absolute path without "..", ".", "//", a trailing "/" or control characters',
-    );
+export const absoluteFolder = () => path(`^(/|(/${SEGMENT})+)$`);
 
-export const quantity = () =>
-  z
-    .union([z.string().max(40).regex(new RegExp(QUANTITY_PATTERN), 'a quantity such as 2Gi, 512Mi or 20G'), z.int()])
-    .refine((value) => parseQuantity(value) !== undefined, 'a quantity such as 2Gi, 512Mi or 20G')
-    .meta({ 'x-kubernetes-int-or-string': true });
+const QUANTITY = new RegExp(QUANTITY_PATTERN);
+export const QUANTITY_WORDS = 'a quantity such as 2Gi, 512Mi or 20G';
+
+/** A Kubernetes quantity within bounds, both included and given as quantities. A number is whole bytes. */
+export const quantity = (least: string, most: string) => {
+  const inside = `quantity(string(self)).compareTo(quantity('${least}')) >= 0 && quantity(string(self)).compareTo(quantity('${most}')) <= 0`;
+  return z
+    .union([matching(40, QUANTITY, QUANTITY_WORDS), z.int()])
+    .superRefine((value, context) => {
+      const complaint = boundsComplaint(value, least, most);
+      if (complaint !== undefined) context.addIssue(complaint);
+    })
+    .meta({
+      'x-kubernetes-int-or-string': true,
+      ...rules({
+        rule: `!isQuantity(string(self)) || (${inside})`,
+        message: `must be at least ${least} and at most ${most}; a plain number counts bytes`,
+      }),
+    });
+};
+
+function boundsComplaint(value: Quantity, least: string, most: string): string | undefined {
+  if (typeof value === 'string' && !QUANTITY.test(value)) return undefined; // The pattern has said so.
+  const plain = typeof value === 'number' && value >= 0 ? '; a plain number counts bytes' : '';
+  const bytes = typeof value === 'number' && value < 0 ? -1 : (parseQuantity(value) ?? Number.POSITIVE_INFINITY);
+  if (bytes < (parseQuantity(least) ?? 0)) return `at least ${least}${plain}`;
+  return bytes > (parseQuantity(most) ?? 0) ? `at most ${most}${plain}` : undefined;
+}
+
+const isoTime = z.iso.datetime({ offset: true });
+const TIME_WORDS = 'a time such as 2026-01-31T15:04:05Z';
 
 /** RFC 3339 with a zone, as Kubernetes writes its times. */
-export const timestamp = () => z.iso.datetime({ offset: true }).max(40);
+export const timestamp = () =>
+  matching(40, /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/, TIME_WORDS)
+    .refine((value) => isoTime.safeParse(value).success, TIME_WORDS)
+    .meta({ format: 'date-time' });
+
+/** A list without order or repetition. */
+export const setOf = <T extends z.ZodType<string>>(item: T, maxItems: number) =>
+  z
+    .array(item)
+    .max(maxItems)
+    .refine((list) => new Set(list).size === list.length, 'without repetition')
+    .meta({ 'x-kubernetes-list-type': 'set' });
+
+/** Free keys, as few as said. */
+export const map = <K extends z.ZodString, V extends z.ZodType>(key: K, value: V, maxProperties: number) =>
+  z
+    .record(key, value)
+    .refine((entries) => Object.keys(entries).length <= maxProperties, `a map of at most ${maxProperties} entries`)
+    .meta({ maxProperties });
+
+export const observedGeneration = () =>
+  z.int().min(0).optional().describe('The metadata.generation that the last pass worked from.');
 
 export const condition = (object: ObjectFactory) =>
   object({
-    type: text(64).min(1),
+    type: text(64).min(1).describe('What the condition speaks of.'),
     status: z.enum(['True', 'False', 'Unknown']),
-    reason: text(64).min(1),
-    message: text(1024),
-    lastTransitionTime: timestamp(),
-    observedGeneration: z.int().min(0).optional(),
+    reason: text(64).min(1).describe('One word, stable; each is explained in docs/reference/reasons.md.'),
+    message: text(1024).describe('One sentence: why, what is waited for, until when.'),
+    lastTransitionTime: timestamp().describe('When status last changed.'),
+    observedGeneration: observedGeneration(),
   });
 
-/** metadata as a person may write it; what only the store fills is accepted, since `get -o yaml` shows it. */
-export const metadata = (object: ObjectFactory, name: z.ZodString) =>
-  object({
-    name,
-    namespace: label(63).optional(),
-    labels: z.record(text(317), text(63)).optional(),
-    annotations: z.record(text(317), text(4096)).optional(),
-    generateName: text(253).optional(),
-    uid: text(64).optional(),
-    resourceVersion: text(64).optional(),
-    generation: z.int().optional(),
-    creationTimestamp: text(40).nullish(),
-    deletionTimestamp: text(40).nullish(),
-    deletionGracePeriodSeconds: z.int().nullish(),
-    finalizers: z.array(text(317)).max(32).optional(),
-    ownerReferences: z
-      .array(lenient({ apiVersion: text(128), kind: text(64), name: text(253), uid: text(64) }))
-      .max(16)
-      .optional(),
-    managedFields: z.array(z.unknown()).optional(),
-    selfLink: text(1024).optional(),
-  });
-
-export const typeMeta = <K extends string>(kind: K) => ({
-  apiVersion: z.literal(API_VERSION),
-  kind: z.literal(kind),
-});
+export const conditions = (object: ObjectFactory) =>
+  z.array(condition(object)).max(16).optional().meta(listMap('type')).describe('What the last pass found.');

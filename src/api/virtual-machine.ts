@@ -1,22 +1,23 @@
-/** The VirtualMachine: what is wanted of one VM, and what was last seen of it. */
+/** The VirtualMachine: what is wanted of one VM. */
 import { z } from 'zod';
 import type { ObjectMeta } from './meta.ts';
 import {
   absoluteFolder,
   absolutePath,
-  condition,
+  type CelRule,
   label,
   lenient,
   listMap,
+  mac,
   type ObjectFactory,
   quantity,
   rules,
   strict,
   text,
-  timestamp,
+  uuid,
   vmName,
 } from './schema.ts';
-import { sampleSchema } from './virtual-machine-monitor.ts';
+import type { virtualMachineStatus } from './virtual-machine-status.ts';
 
 export const ARCHITECTURES = ['x86_64', 'arm64'] as const;
 export type Architecture = (typeof ARCHITECTURES)[number];
@@ -27,32 +28,58 @@ const MAX_CDROMS = 4;
 const MAX_NETWORKS = 16;
 
 /** `has(x)` may change once from absent to present: a name that is assigned later. */
-const setOnce = (field: string) => ({
+const setOnce = (field: string): CelRule => ({
   rule: `!has(oldSelf.${field}) || (has(self.${field}) && self.${field} == oldSelf.${field})`,
   message: `${field} is immutable once set`,
+  fieldPath: `.${field}`,
 });
 
-const immutable = (field: string) => ({
+const immutable = (field: string): CelRule => ({
   rule: `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || self.${field} == oldSelf.${field})`,
   message: `${field} is immutable`,
+  fieldPath: `.${field}`,
 });
+
+/** In a list of entries: no two have the same value of an optional field. */
+const distinct = (field: string, message: string): CelRule => ({
+  rule: `self.all(a, !has(a.${field}) || self.exists_one(b, has(b.${field}) && b.${field} == a.${field}))`,
+  message,
+});
+
+const sizeGrows: CelRule = {
+  rule: '!has(oldSelf.size) || (has(self.size) && quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0)',
+  message: 'a disk only grows; set its former size in your manifest',
+  messageExpression:
+    "'disk grew to ' + string(oldSelf.size) + '; set size: ' + string(oldSelf.size) + ' in your manifest'",
+  fieldPath: '.size',
+};
+
+const cdromIsNoDisk: CelRule = {
+  rule: '!has(self.disks) || !has(self.cdroms) || self.cdroms.all(c, !self.disks.exists(d, has(d.path) && d.path == c.path))',
+  message: "a cdrom's path may not be the path of a disk of this VM",
+  fieldPath: '.cdroms',
+};
+
+const arm64IsUefi: CelRule = {
+  rule: "self.architecture != 'arm64' || !has(self.firmware) || self.firmware.type != 'BIOS'",
+  message: 'must be UEFI for architecture arm64',
+  fieldPath: '.firmware.type',
+};
 
 const disk = (object: ObjectFactory) =>
   object({
     name: label(32).describe('Names the disk in status, and its file when path is absent.'),
-    size: quantity()
+    size: quantity('1Mi', '4Pi')
       .optional()
-      .describe(
-        'Capacity; only grows. Absent: the size of the existing file. A decimal suffix (20G) follows Kubernetes.',
-      ),
+      .describe('Capacity. Absent: the size of the existing file. A decimal suffix (20G) follows Kubernetes.'),
     format: z
       .enum(['qcow2', 'raw'])
       .default('qcow2')
-      .describe('Format of the file; immutable. An existing file must have it: it is never probed.'),
+      .describe('Format of the file. An existing file must have it: it is never probed.'),
     path: absolutePath()
       .optional()
       .describe(
-        'File or block device; immutable. Absent: <vmDir>/<vmName>/<name>.<format>. An existing file is attached as it is.',
+        'File or block device. Absent: <vmDir>/<vmName>/<name>.<format>. An existing file is attached as it is.',
       ),
     reclaimPolicy: z
       .enum(['Delete', 'Retain'])
@@ -60,41 +87,31 @@ const disk = (object: ObjectFactory) =>
       .describe(
         'What becomes of the file with the VM. Absent: what was created for the VM is deleted, what existed is kept.',
       ),
-  }).meta(rules(immutable('path'), immutable('format')));
+  }).meta(rules(immutable('path'), immutable('format'), sizeGrows));
 
 const cdrom = (object: ObjectFactory) =>
   object({
-    name: label(32),
+    name: label(32).describe('Names the drive.'),
     path: absolutePath().describe('ISO image on the host, attached read-only and never deleted.'),
   });
 
 const network = (object: ObjectFactory) =>
   object({
-    name: label(32),
+    name: label(32).describe('Names the interface in status; with the uuid it gives the MAC address.'),
     user: object({}).describe("QEMU's user-mode network: outbound connections through the host, no rights needed."),
-    mac: z
-      .string()
-      .max(17)
-      .regex(/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/, 'a unicast MAC address in lower case such as 52:54:00:12:34:56')
-      .optional()
-      .describe('Absent: derived from uuid and name.'),
+    mac: mac().optional().describe('Absent: derived from uuid and name.'),
   });
 
 const spec = (object: ObjectFactory) =>
   object({
     hostName: label(63)
       .optional()
-      .describe('Name of the Host that runs the VM; may be set once. Absent: the VM waits (HostNotAssigned).'),
-    vmName: vmName().optional().describe('Name on the host, unique there; immutable. Absent: metadata.name.'),
-    uuid: z
-      .string()
-      .max(36)
-      .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, 'a UUID in lower case')
+      .describe('Name of the Host that runs the VM. Absent: the VM waits (HostNotAssigned).'),
+    vmName: vmName().optional().describe('Name on the host, unique there. Absent: metadata.name.'),
+    uuid: uuid()
       .optional()
-      .describe(
-        'SMBIOS uuid and seed of the MAC addresses; may be set once. Absent: made at first launch and kept on the host.',
-      ),
-    architecture: z.enum(ARCHITECTURES).describe('Guest architecture; immutable.'),
+      .describe('SMBIOS uuid and seed of the MAC addresses. Absent: made at first launch and kept on the host.'),
+    architecture: z.enum(ARCHITECTURES).describe('Guest architecture.'),
     powerState: z
       .enum(['PoweredOn', 'PoweredOff', 'ForcedOff'])
       .optional()
@@ -108,9 +125,9 @@ const spec = (object: ObjectFactory) =>
         "What happens when the VM ends by itself. OnFailure starts it again after every end but the guest's own power-off.",
       ),
     restartedAt: text(64).optional().describe('Opaque; a new value means one launch or restart.'),
-    vcpus: z.int().min(1).max(1024).default(2),
-    memory: quantity().default('2Gi').describe('Guest memory, rounded up to whole MiB.'),
-    firmware: object({ type: z.enum(['BIOS', 'UEFI']) })
+    vcpus: z.int().min(1).max(1024).default(2).describe('Virtual CPUs.'),
+    memory: quantity('1Mi', '64Ti').default('2Gi').describe('Guest memory, rounded up to whole MiB.'),
+    firmware: object({ type: z.enum(['BIOS', 'UEFI']).describe('arm64 has UEFI only.') })
       .optional()
       .describe("Absent: the architecture's own (x86_64: BIOS, arm64: UEFI)."),
     accelerator: z
@@ -121,111 +138,50 @@ const spec = (object: ObjectFactory) =>
       .array(disk(object))
       .max(MAX_DISKS)
       .optional()
-      .meta(listMap('name'))
+      .meta({ ...listMap('name'), ...rules(distinct('path', 'two disks of a VM may not have the same path')) })
       .describe('Boot order is list order, then cdroms.'),
-    cdroms: z.array(cdrom(object)).max(MAX_CDROMS).optional().meta(listMap('name')),
+    cdroms: z
+      .array(cdrom(object))
+      .max(MAX_CDROMS)
+      .optional()
+      .meta(listMap('name'))
+      .describe('CD-ROM drives, always read-only.'),
     networks: z
       .array(network(object))
       .max(MAX_NETWORKS)
       .optional()
-      .meta(listMap('name'))
+      .meta({ ...listMap('name'), ...rules(distinct('mac', 'two networks of a VM may not have the same mac')) })
       .describe('Absent: one user-mode network named net0. An empty list: none.'),
-    graphics: object({ vnc: object({}).optional() })
+    graphics: object({ vnc: object({}).optional().describe('Present: there is a display.') })
       .optional()
       .describe(
         'vnc: a display over a UNIX socket, see `qemu-operator vnc`. Absent: on with a cdrom, since an installer draws there. {}: none.',
       ),
     powerOff: object({
-      mode: z.enum(['TrySoft', 'Soft', 'Hard']).default('TrySoft'),
-      gracePeriodSeconds: z.int().min(0).max(3600).default(30),
+      mode: z.enum(['TrySoft', 'Soft', 'Hard']).default('TrySoft').describe('How the VM is switched off.'),
+      gracePeriodSeconds: z.int().min(0).max(3600).default(30).describe('Time the guest has to power off by itself.'),
     })
       .prefault({})
       .describe('TrySoft asks the guest, then quits QEMU after the grace period. Soft only asks. Hard quits at once.'),
-    updateStrategy: object({ type: z.enum(['OnRestart', 'Restart']).default('OnRestart') })
+    updateStrategy: object({
+      type: z.enum(['OnRestart', 'Restart']).default('OnRestart').describe('OnRestart waits, Restart does not.'),
+    })
       .prefault({})
       .describe('What a change that needs a new QEMU process does: wait for the next restart, or restart now.'),
-    vmDir: absoluteFolder()
-      .optional()
-      .describe("Folder that holds the VM's own folder; immutable. Absent: the Host's."),
+    vmDir: absoluteFolder().optional().describe("Folder that holds the VM's own folder. Absent: the Host's."),
   }).meta(
     rules(
       setOnce('hostName'),
       immutable('vmName'),
       setOnce('uuid'),
-      { rule: 'self.architecture == oldSelf.architecture', message: 'architecture is immutable' },
+      immutable('architecture'),
       immutable('vmDir'),
+      arm64IsUefi,
+      cdromIsNoDisk,
     ),
   );
 
-const status = (object: ObjectFactory) =>
-  object({
-    observedGeneration: z.int().min(0).optional(),
-    phase: z
-      .enum([
-        'Pending',
-        'Provisioning',
-        'Stopped',
-        'Starting',
-        'Running',
-        'Paused',
-        'Stopping',
-        'CrashLoopBackOff',
-        'Terminating',
-        'Failed',
-        'Unknown',
-      ])
-      .optional(),
-    message: text(1024).optional(),
-    conditions: z.array(condition(object)).max(16).optional().meta(listMap('type')),
-    uuid: text(36).optional(),
-    pid: z.int().optional(),
-    startedAt: timestamp().optional(),
-    accelerator: text(16).optional(),
-    acceleratorReason: text(256).optional(),
-    machine: text(64).optional(),
-    qemuVersion: text(32).optional(),
-    folder: text(1024).optional(),
-    vcpus: z.int().optional(),
-    memory: text(32).optional(),
-    disks: z
-      .array(
-        object({
-          name: text(32),
-          path: text(1024),
-          format: text(16).optional(),
-          virtualSize: text(32).optional(),
-          /** Created by us, existing before us, being created, not to be found, or no longer in the spec. */
-          state: z.enum(['Pending', 'Creating', 'Created', 'Attached', 'Missing', 'Detached', 'Deleted', 'Kept']),
-          /** What deletion of the VM does with the file. */
-          reclaim: z.enum(['Delete', 'Retain']).optional(),
-        }),
-      )
-      .max(2 * MAX_DISKS)
-      .optional()
-      .meta(listMap('name')),
-    interfaces: z
-      .array(object({ name: text(32), mac: text(17) }))
-      .max(MAX_NETWORKS)
-      .optional()
-      .meta(listMap('name')),
-    pendingChanges: z
-      .array(object({ path: text(256), from: text(256).optional(), to: text(256).optional() }))
-      .max(64)
-      .optional(),
-    lastExit: object({ reason: text(64), message: text(1024), at: timestamp() }).optional(),
-    restarts: z.int().min(0).optional(),
-    nextAttemptAt: timestamp().optional(),
-    /** Files that stay in the VM's folder after a deletion: not ours, or kept. */
-    leftBehind: z.array(text(1024)).max(64).optional(),
-    history: z
-      .array(object({ at: timestamp(), reason: text(64), message: text(512) }))
-      .max(20)
-      .optional(),
-    metrics: sampleSchema(object).optional(),
-  });
-
 export const virtualMachineSpec = { strict: spec(strict), lenient: spec(lenient) };
-export const virtualMachineStatus = status(lenient);
 
 export type VirtualMachineSpec = z.infer<typeof virtualMachineSpec.strict>;
 export type VirtualMachineStatus = z.infer<typeof virtualMachineStatus>;

@@ -1,0 +1,130 @@
+/**
+ * Rules over several fields of one object, and between its old and its new spec. Each is the twin of a CEL rule in the
+ * CRDs (a test pairs them), except unique names, which Kubernetes takes from the list-map keys.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import { type FieldIssue, quoteValue } from './errors.ts';
+import type { ObjectOf, SpecOf } from './kinds.ts';
+import { isNamespaced, type Kind } from './meta.ts';
+import { parseQuantity } from './quantity.ts';
+import type { DiskSpec, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
+
+interface Named {
+  readonly kind: Kind;
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly spec: unknown;
+}
+
+/** A metadata.name above this is no name for a folder. */
+const MAX_VM_NAME = 63;
+
+export function objectIssues({ kind, metadata, spec }: Named): FieldIssue[] {
+  const issues: FieldIssue[] = [];
+  const { name, namespace } = metadata;
+  if (!isNamespaced(kind) && namespace !== undefined) {
+    issues.push({
+      field: 'metadata.namespace',
+      value: quoteValue(namespace),
+      message: `must be absent: a ${kind} has no namespace`,
+    });
+  }
+  if (kind === 'VirtualMachine') issues.push(...virtualMachineIssues(name, spec as VirtualMachineSpec));
+  return issues;
+}
+
+function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssue[] {
+  const issues: FieldIssue[] = [];
+  if (spec.vmName === undefined && name.length > MAX_VM_NAME) {
+    issues.push({
+      field: 'spec.vmName',
+      message: `is required where metadata.name has more than ${MAX_VM_NAME} characters (it has ${name.length})`,
+    });
+  }
+  if (spec.architecture === 'arm64' && spec.firmware?.type === 'BIOS') {
+    issues.push({ field: 'spec.firmware.type', value: '"BIOS"', message: 'must be UEFI for architecture arm64' });
+  }
+  const { disks = [], cdroms = [], networks = [] } = spec;
+  issues.push(
+    ...repeated('spec.disks', disks, 'name', 'is the name of another entry'),
+    ...repeated('spec.cdroms', cdroms, 'name', 'is the name of another entry'),
+    ...repeated('spec.networks', networks, 'name', 'is the name of another entry'),
+    ...repeated('spec.disks', disks, 'path', 'is the path of another disk of this VM'),
+    ...repeated('spec.networks', networks, 'mac', 'is the mac of another network of this VM'),
+  );
+  for (const { name: cdrom, path } of cdroms) {
+    if (!disks.some((disk) => disk.path === path)) continue;
+    issues.push({
+      field: `spec.cdroms[${cdrom}].path`,
+      value: quoteValue(path),
+      message: 'is the path of a disk of this VM',
+    });
+  }
+  return issues;
+}
+
+/** Entries whose field repeats that of an earlier one. */
+function repeated<F extends string>(
+  list: string,
+  entries: readonly ({ readonly name: string } & { readonly [key in F]?: string | undefined })[],
+  field: F,
+  message: string,
+): FieldIssue[] {
+  const seen = new Set<string>();
+  return entries.flatMap((entry) => {
+    const value: string | undefined = entry[field];
+    if (value === undefined) return [];
+    const again = seen.has(value);
+    seen.add(value);
+    return again ? [{ field: `${list}[${entry.name}].${field}`, value: quoteValue(value), message }] : [];
+  });
+}
+
+export function updateIssues<K extends Kind>(old: ObjectOf<K>, spec: SpecOf<K>): FieldIssue[] {
+  if (old.kind === 'VirtualMachine') return virtualMachineUpdateIssues(old, spec as VirtualMachineSpec);
+  if (old.kind === 'VirtualMachineMonitor' && !isDeepStrictEqual(plain(old.spec), plain(spec)))
+    return [{ field: 'spec', message: 'a monitor is immutable: create another' }];
+  return [];
+}
+
+/** Without `undefined` fields, which JSON does not have. */
+function plain(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value));
+}
+
+function virtualMachineUpdateIssues(old: VirtualMachine, spec: VirtualMachineSpec): FieldIssue[] {
+  const fields = (['hostName', 'vmName', 'uuid', 'architecture', 'vmDir'] as const).flatMap((field) => {
+    const [from, to] = [old.spec[field], spec[field]];
+    const setsOnce = (field === 'hostName' || field === 'uuid') && from === undefined;
+    return from === to || setsOnce ? [] : [immutableIssue(`spec.${field}`, from, to)];
+  });
+  const disks = (spec.disks ?? []).flatMap((next) => {
+    const before = old.spec.disks?.find(({ name }) => name === next.name);
+    return before === undefined ? [] : diskUpdateIssues(before, next);
+  });
+  return [...fields, ...disks];
+}
+
+function diskUpdateIssues(before: DiskSpec, next: DiskSpec): FieldIssue[] {
+  const field = `spec.disks[${next.name}]`;
+  const issues = (['path', 'format'] as const)
+    .filter((key) => before[key] !== next[key])
+    .map((key) => immutableIssue(`${field}.${key}`, before[key], next[key]));
+  const from = before.size === undefined ? undefined : parseQuantity(before.size);
+  const to = next.size === undefined ? undefined : parseQuantity(next.size);
+  if (from !== undefined && (to === undefined || to < from)) {
+    issues.push({
+      field: `${field}.size`,
+      ...(next.size === undefined ? {} : { value: quoteValue(next.size) }),
+      message: `disk grew to ${before.size}; set size: ${before.size} in your manifest`,
+    });
+  }
+  return issues;
+}
+
+function immutableIssue(field: string, from: unknown, to: unknown): FieldIssue {
+  if (to === undefined)
+    return { field, message: `cannot be taken away: the field is immutable, it is ${quoteValue(from)}` };
+  const message =
+    from === undefined ? 'cannot be set later: the field is immutable' : `is immutable; it is ${quoteValue(from)}`;
+  return { field, value: quoteValue(to), message };
+}
