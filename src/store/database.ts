@@ -49,6 +49,7 @@ export class Database {
   }
 
   #transaction<T>(begin: string, end: string, work: () => T): T {
+    if (!this.#sqlite.isOpen) throw new StoreUnavailableError('the store is closed');
     try {
       this.#sqlite.exec(begin);
       const result = work();

@@ -26,7 +26,7 @@ import { type ManifestText, parseManifestText } from './manifest-text.ts';
 /** A manifest file as it lies there. */
 export interface ManifestFile {
   readonly hash: string;
-  readonly content: ManifestText;
+  readonly content: () => ManifestText;
   readonly changedAtMs: number;
 }
 
@@ -113,15 +113,24 @@ export class ManifestFolder {
       if (known?.stamp === stamp && Math.abs(Date.now() - changedAtMs) > RACY_MS) return known.file;
       const text = readFileSync(join(this.dir, path), 'utf8');
       const hash = hashOf(text);
-      const content = known?.file.hash === hash ? known.file.content : parseManifestText(text);
-      const file = { hash, content, changedAtMs };
+      const file = known?.file.hash === hash ? { ...known.file, changedAtMs } : manifestFile(hash, text, changedAtMs);
       this.#known.set(path, { stamp, file });
       return file;
     } catch (error) {
       if (isMissing(error)) return undefined;
       const message = `cannot be read: ${messageOf(error)}`;
-      return { hash: hashOf(message), content: { documents: [], error: message }, changedAtMs: 0 };
+      return { hash: hashOf(message), content: () => ({ documents: [], error: message }), changedAtMs: 0 };
     }
+  }
+
+  /** When something last came to or went from the place where the file would lie; 0 where nobody knows. */
+  placeChangedAtMs(path: string): number {
+    for (let place = path; place !== '.'; ) {
+      place = dirname(place);
+      const stat = statSync(join(this.dir, place), { throwIfNoEntry: false });
+      if (stat !== undefined) return stat.mtimeMs;
+    }
+    return 0;
   }
 
   /** @throws StoreUnavailableError */
@@ -204,6 +213,16 @@ export class ManifestFolder {
     const full = join(this.dir, path);
     return existsSync(full) ? realpathSync(full) : full;
   }
+}
+
+/** Parsed when somebody asks: most files are as they were the last time anybody looked. */
+function manifestFile(hash: string, text: string, changedAtMs: number): ManifestFile {
+  let parsed: ManifestText | undefined;
+  const content = () => {
+    parsed ??= parseManifestText(text);
+    return parsed;
+  };
+  return { hash, content, changedAtMs };
 }
 
 export function hashOf(text: string): string {

@@ -10,7 +10,7 @@ export interface FollowerOptions {
   readonly dir: string;
   /** One look at the files. */
   readonly sync: () => SyncResult;
-  /** Quiet time after a hint. */
+  /** How long after a hint, and how often while a file is still being written. */
   readonly settleMs: number;
   readonly rescanMs: number;
 }
@@ -22,6 +22,7 @@ export class ManifestFollower {
   readonly #options: FollowerOptions;
   readonly #watchers = new Map<string, FSWatcher>();
   #timer: NodeJS.Timeout | undefined;
+  #hinted = false;
   #closed = false;
 
   constructor(options: FollowerOptions) {
@@ -41,7 +42,15 @@ export class ManifestFollower {
     this.#watchers.clear();
   }
 
+  /** The first hint counts: a folder in which something always happens is looked at all the same. */
+  #hint(): void {
+    if (this.#hinted) return;
+    this.#hinted = true;
+    this.#again(this.#options.settleMs);
+  }
+
   #look(): void {
+    this.#hinted = false;
     let afterMs = this.#options.rescanMs;
     try {
       const { scan, unsettled } = this.#options.sync();
@@ -72,7 +81,7 @@ export class ManifestFollower {
   #follow(folder: string): void {
     try {
       const watcher = watch(join(this.#options.dir, folder), { persistent: false }, (_event, name) => {
-        if (name?.startsWith('.') !== true) this.#again(this.#options.settleMs);
+        if (name?.startsWith('.') !== true) this.#hint();
       });
       this.#watchers.set(folder, watcher);
       watcher.on('error', () => {

@@ -6,7 +6,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { parseManifest } from '../api/admission.ts';
-import { messageOf } from '../api/errors.ts';
+import { InvalidObjectError, messageOf } from '../api/errors.ts';
 import { KIND_INFO } from '../api/kinds.ts';
 import { API_VERSION, KINDS, keyOf } from '../api/meta.ts';
 import type { ManifestFile, Scan } from './manifest-folder.ts';
@@ -56,8 +56,9 @@ function indexFiles({ scan, index, held }: Intake): Map<string, string> {
 }
 
 function indexFile(index: ManifestIndex, path: string, { hash, content }: ManifestFile): void {
-  if (content.error !== undefined) index.putFile({ path, hash, error: content.error });
-  else index.putFile({ path, hash }, content.documents.map(indexed));
+  const { documents, error } = content();
+  if (error !== undefined) index.putFile({ path, hash, error });
+  else index.putFile({ path, hash }, documents.map(indexed));
 }
 
 export function indexed({
@@ -88,21 +89,17 @@ export function identityKey({ kind, ref }: Identity): string {
   return `${kind}/${keyOf(ref)}`;
 }
 
-/** The first claim by path counts; the others are told. */
+/** The first claim by path counts; the others are told. A file that seems to move is no double of itself. */
 function takeInObject(intake: Intake, claims: readonly Claim[]): void {
-  const [claim, ...others] = claims;
+  const { held, scan } = intake;
+  const lying = claims.filter(({ path }) => scan.files.has(path) || !held.has(path));
+  const [claim, ...others] = lying.length > 0 ? lying : claims;
   if (claim === undefined) return;
   const before = intake.table.find(claim.identity.kind, claim.identity.ref);
   if (before?.metadata.deletionTimestamp !== undefined) return;
   const fileError = intake.index.file(claim.path)?.error;
-  const declaration = fileError === undefined ? declarationAt(intake, claim) : undefined;
-  let error = fileError ?? (declaration === undefined ? claim.error : undefined);
-  let after = before;
-  try {
-    if (declaration !== undefined) after = declared(intake, claim, before, declaration);
-  } catch (cause) {
-    error = messageOf(cause);
-  }
+  const { after, error } =
+    fileError === undefined ? judged(intake, claim, before) : { after: before, error: fileError };
   if (fileError === undefined && error !== claim.error) intake.index.setDocumentError(claim, error);
   if (after === undefined) return;
   const message = error === undefined ? duplicates(claim, others) : invalid(claim, error, after);
@@ -110,8 +107,27 @@ function takeInObject(intake: Intake, claims: readonly Claim[]): void {
   if (!isDeepStrictEqual(after.problem, problem)) intake.table.update(after, withProblem(after, problem));
 }
 
+/** The object after what its document says, or why that does not count. */
+function judged(
+  intake: Intake,
+  claim: Claim,
+  before: StoredObject | undefined,
+): { after: StoredObject | undefined; error?: string | undefined } {
+  if (before?.declaration !== undefined && fingerprint(before.declaration) === claim.fingerprint) {
+    return { after: before };
+  }
+  const declaration = declarationAt(intake, claim);
+  if (declaration === undefined) return { after: before, error: claim.error };
+  try {
+    return { after: declared(intake, claim, before, declaration) };
+  } catch (error) {
+    if (!(error instanceof InvalidObjectError)) throw error;
+    return { after: before, error: messageOf(error) };
+  }
+}
+
 function declarationAt({ scan }: Intake, { path, position, fingerprint: wanted }: Claim): Declaration | undefined {
-  const declaration = scan.files.get(path)?.content.documents[position]?.declaration;
+  const declaration = scan.files.get(path)?.content().documents[position]?.declaration;
   return declaration !== undefined && fingerprint(declaration) === wanted ? declaration : undefined;
 }
 
@@ -128,7 +144,6 @@ function declared(
     const manifest = parseManifest({ apiVersion: API_VERSION, kind, metadata, spec });
     return table.insert(newObject(manifest, spec, declaration));
   }
-  if (fingerprint(before.declaration) === fingerprint(declaration)) return before;
   return table.update(before, redeclared(before, declaration));
 }
 

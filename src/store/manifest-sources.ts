@@ -74,15 +74,23 @@ export class ManifestSources implements Sources {
     let news = this.#index.isStale() || this.#index.outbox().length > 0;
     for (const [path, { hash, changedAtMs }] of scan.files) {
       if (known.get(path) === hash) continue;
-      const age = Date.now() - changedAtMs;
-      // A time in the future says nothing; waiting for it could take for ever.
-      if (age >= 0 && age < this.#settleMs) unsettled.add(path);
-      else news = true;
+      if (this.#isSettled(changedAtMs)) news = true;
+      else unsettled.add(path);
     }
     for (const [path, hash] of known) {
-      if (!scan.files.has(path) && (hash !== '' || unreadableAbove(path, scan) === undefined)) news = true;
+      const unseen = unreadableAbove(path, scan) !== undefined;
+      if (scan.files.has(path) || (unseen && hash === '')) continue;
+      // Whoever replaces a file may remove it first.
+      if (unseen || this.#isSettled(this.#folder.placeChangedAtMs(path))) news = true;
+      else unsettled.add(path);
     }
     return { unsettled, news };
+  }
+
+  #isSettled(changedAtMs: number): boolean {
+    const ageMs = Date.now() - changedAtMs;
+    // A time in the future says nothing; waiting for it could take for ever.
+    return ageMs >= this.#settleMs || ageMs < 0;
   }
 
   #takeIn(scan: Scan, unsettled: ReadonlySet<string>): void {

@@ -12,6 +12,8 @@ interface Reading {
   readonly problem: ObjectProblem | undefined;
 }
 
+const MAX_CACHED = 20_000;
+
 export class ObjectReader {
   readonly #current = new Map<string, Reading>();
 
@@ -21,6 +23,8 @@ export class ObjectReader {
     const known = this.#current.get(key);
     if (known !== undefined && isSame(known.object.metadata, stored.metadata)) return known;
     const made = readObject(stored);
+    // Objects come and go under ever new names; starting afresh now and then is simpler than to follow them.
+    if (this.#current.size >= MAX_CACHED) this.#current.clear();
     this.#current.set(key, made);
     return made;
   }

@@ -350,6 +350,7 @@ describe('files that move, double and go', () => {
       expect((await web())?.spec.vcpus).toBe(4);
       mkdirSync(folder.dir);
       await expect(write()).rejects.toThrow(StoreUnavailableError);
+      await new Promise((resolve) => setTimeout(resolve, 60));
       expect(() => store.sync()).toThrow(StoreUnavailableError);
       expect((await web())?.metadata.deletionTimestamp).toBeUndefined();
       rmSync(folder.dir, { recursive: true });
