@@ -1,7 +1,7 @@
 /** Everything that can be done for a VM or a host: data, so that it can be logged, compared and simulated. */
 import type { ExitReason } from '../api/conditions.ts';
 import type { EffectiveDisk, LaunchSpec } from '../api/effective-spec.ts';
-import type { StopMarker } from './record.ts';
+import type { Marker, StopMarker } from './record.ts';
 
 /** Done to a host. */
 export type VmAction =
@@ -24,6 +24,7 @@ export type VmAction =
       readonly type: 'launch';
       readonly spec: LaunchSpec;
       readonly nonce: string | undefined;
+      readonly bootID: string;
       readonly accelerator: 'KVM' | 'TCG';
       readonly acceleratorReason: string;
       readonly restart: boolean;
@@ -66,10 +67,14 @@ export function isStoreAction(action: Action): action is StoreAction {
 
 /** Done for a whole host. */
 export type HostAction =
-  /** Writes the marker of a vmDir, or raises its epoch: from now on only this controller acts there. */
+  /**
+   * Writes the marker of a vmDir, its epoch raised: from now on only this controller acts there. The former owner's
+   * session on the host is ended first. Refused where the marker is not the one that was seen.
+   */
   | {
       readonly type: 'claim';
       readonly vmDir: string;
-      readonly expect: 'unclaimed' | 'ours' | 'gone-host' | 'take-over';
+      readonly seen: { readonly marker: Marker; readonly line: string } | undefined;
     }
+  /** Removes the marker of a vmDir whose Host object goes. */
   | { readonly type: 'unclaim'; readonly vmDir: string };

@@ -5,7 +5,8 @@ import type { Observable } from 'rxjs';
 import type { EffectiveSpec } from '../api/effective-spec.ts';
 import type { Sample } from '../api/virtual-machine-monitor.ts';
 import type { HostAction, VmAction } from './action.ts';
-import type { HeardEnd, Look } from './observed.ts';
+import type { HeardEnd, HostFacts, Look, SeenProcess } from './observed.ts';
+import type { OwnershipRecord, StopMarker } from './record.ts';
 
 export interface LookRequest {
   readonly vmDirs: readonly string[];
@@ -22,6 +23,11 @@ export interface VmContext {
   readonly namespace: string;
   readonly name: string;
   readonly wanted: EffectiveSpec;
+  /** As the look showed it that the action was decided on. */
+  readonly record: OwnershipRecord | undefined;
+  readonly process: SeenProcess;
+  readonly stop: StopMarker | undefined;
+  readonly facts: HostFacts;
 }
 
 export interface HostContext {
@@ -48,6 +54,8 @@ export interface HostDriver {
   executeOnHost(action: HostAction, context: HostContext, signal: AbortSignal): Promise<void>;
   /** One round for all; a VM that is not running is left out. Rates are against the previous sample with the same `series`. */
   sample(vms: readonly EffectiveSpec[], series: string, signal: AbortSignal): Promise<ReadonlyMap<string, Sample>>;
+  /** The epoch under which this driver acts in a vmDir; undefined before it has claimed it. */
+  epoch(vmDir: string): number | undefined;
   /** How the process of this folder was heard to end; undefined where nobody listened. */
   heardEnd(folder: string): HeardEnd | undefined;
   readonly events$: Observable<HostEvent>;

@@ -60,6 +60,8 @@ export type SeenProcess =
       readonly guest: GuestStatus;
       /** Capacity in bytes of each disk as the running QEMU sees it, by disk name; absent where not asked or unknown. */
       readonly diskBytes?: ReadonlyMap<string, number>;
+      /** The versioned machine type, as pc-q35-7.2: what a later QEMU must offer to run the same machine. */
+      readonly machine?: string;
     };
 
 /** QEMU's RunState, reduced to what a decision needs. `silent`: the monitor does not answer. */

@@ -159,6 +159,7 @@ function decideLaunch(subject: Subject, record: OwnershipRecord): Decision {
       type: 'launch',
       spec: wanted.launch,
       nonce: vm.spec.restartedAt,
+      bootID: seen.bootID,
       accelerator,
       acceleratorReason: reason,
       restart: byPolicy,

@@ -70,7 +70,6 @@ const recordSchema = z.object({
       startTicks: z.number().optional(),
       accelerator: z.enum(['KVM', 'TCG']),
       acceleratorReason: z.string().optional(),
-      machine: z.string(),
       qemuVersion: z.string(),
     })
     .optional(),
@@ -150,14 +149,15 @@ export type Marker = z.infer<typeof markerSchema>;
 
 export type MarkerState =
   | { readonly kind: 'absent' }
-  | { readonly kind: 'readable'; readonly marker: Marker }
+  /** `line` is the marker as it stands in the file: a claim replaces just that. */
+  | { readonly kind: 'readable'; readonly marker: Marker; readonly line: string }
   | { readonly kind: 'invalid' };
 
 export function parseMarker(text: string | undefined): MarkerState {
   if (text === undefined) return { kind: 'absent' };
   try {
     const result = markerSchema.safeParse(JSON.parse(text));
-    return result.success ? { kind: 'readable', marker: result.data } : { kind: 'invalid' };
+    return result.success ? { kind: 'readable', marker: result.data, line: text } : { kind: 'invalid' };
   } catch {
     return { kind: 'invalid' };
   }

@@ -234,7 +234,7 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
     startedAt: present ? clockTime(process.startedAt) : undefined,
     accelerator: launch?.accelerator,
     acceleratorReason: launch?.acceleratorReason?.slice(0, 256),
-    machine: launch?.machine,
+    machine: present ? process.machine : undefined,
     qemuVersion: launch?.qemuVersion,
     folder: record === undefined ? undefined : subject.wanted.folder,
     vcpus: launch?.spec.vcpus,

@@ -1,0 +1,166 @@
+/**
+ * The QEMU command line of a VM: pure, from the launch spec alone. What could hold a comma travels as JSON.
+ * Names are a contract with monitors and samplers: block node `disk-<name>`, device `dev-disk-<name>`,
+ * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`.
+ */
+import { FOLDER_FILES, type LaunchSpec } from '../api/effective-spec.ts';
+import type { QemuFacts } from '../reconcile/observed.ts';
+import { TRAITS } from './architectures.ts';
+
+export interface CommandLineInput {
+  readonly vmName: string;
+  readonly folder: string;
+  readonly spec: LaunchSpec;
+  readonly accelerator: 'KVM' | 'TCG';
+  readonly qemu: QemuFacts;
+}
+
+/** argv, its first word the command. */
+export function commandLine(input: CommandLineInput): string[] {
+  const { spec, folder, vmName, accelerator, qemu } = input;
+  const traits = TRAITS[spec.architecture];
+  return [
+    qemu.command,
+    ...['-name', `guest=${doubled(vmName)},debug-threads=on`],
+    ...['-uuid', spec.uuid],
+    '-nodefaults',
+    '-no-user-config',
+    ...['-display', 'none'],
+    ...machine(input),
+    ...['-cpu', traits.cpu[accelerator]],
+    ...['-m', `${spec.memoryMiB}M`],
+    ...['-smp', `cpus=${spec.vcpus}`],
+    ...['-pidfile', `${folder}/${FOLDER_FILES.pidfile}`],
+    ...['-D', `${folder}/${FOLDER_FILES.log}`],
+    '-daemonize',
+    ...['-msg', 'timestamp=on'],
+    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=allow,spawn=allow,resourcecontrol=deny'],
+    // A panicked guest stays to be seen by the next look, whoever was listening.
+    ...['-action', 'panic=pause'],
+    ...monitors(folder),
+    ...console(folder),
+    ...disks(spec),
+    ...cdroms(spec),
+    ...networks(spec),
+    ...['-device', 'virtio-balloon-pci,id=balloon0'],
+    ...['-object', 'rng-random,id=rng0,filename=/dev/urandom', '-device', 'virtio-rng-pci,rng=rng0'],
+    ...panicDevice(spec),
+    ...graphics(spec, folder),
+  ];
+}
+
+/** QEMU's key=value lists take a comma as two. */
+function doubled(value: string): string {
+  return value.replaceAll(',', ',,');
+}
+
+function machine({ spec, folder, accelerator, qemu }: CommandLineInput): string[] {
+  const { machine: type } = TRAITS[spec.architecture];
+  const options = [type, `accel=${accelerator.toLowerCase()}`];
+  if (spec.architecture === 'arm64') options.push(accelerator === 'KVM' ? 'gic-version=max' : 'gic-version=3');
+  if (spec.firmware === 'BIOS' || qemu.uefi === undefined) return ['-machine', options.join(',')];
+  const code = { driver: 'file', filename: qemu.uefi.code, 'node-name': 'firmware-file', 'read-only': true };
+  const variables = {
+    driver: 'file',
+    filename: `${folder}/${FOLDER_FILES.firmwareVariables}`,
+    'node-name': 'efivars-file',
+  };
+  return [
+    ...blockdev({ driver: qemu.uefi.format, 'node-name': 'firmware', 'read-only': true, file: code }),
+    ...blockdev({ driver: qemu.uefi.format, 'node-name': 'efivars', file: variables }),
+    ...['-machine', [...options, 'pflash0=firmware', 'pflash1=efivars'].join(',')],
+  ];
+}
+
+function blockdev(node: object): string[] {
+  return ['-blockdev', JSON.stringify(node)];
+}
+
+function device(properties: object): string[] {
+  return ['-device', JSON.stringify(properties)];
+}
+
+function socketChardev(id: string, path: string, more = ''): string[] {
+  return ['-chardev', `socket,id=${id},path=${doubled(path)},server=on,wait=off${more}`];
+}
+
+/** One monitor for the controller, one for people: each serves a single client. */
+function monitors(folder: string): string[] {
+  return [
+    ...socketChardev('qmp0', `${folder}/${FOLDER_FILES.monitor}`),
+    ...['-mon', 'chardev=qmp0,mode=control'],
+    ...socketChardev('qmp1', `${folder}/${FOLDER_FILES.userMonitor}`),
+    ...['-mon', 'chardev=qmp1,mode=control'],
+  ];
+}
+
+function console(folder: string): string[] {
+  const log = `,logfile=${doubled(`${folder}/${FOLDER_FILES.consoleLog}`)},logappend=on`;
+  return [...socketChardev('con0', `${folder}/${FOLDER_FILES.console}`, log), '-serial', 'chardev:con0'];
+}
+
+function disks({ disks: list }: LaunchSpec): string[] {
+  return list.flatMap(({ name, path, format }, index) => [
+    ...blockdev({
+      driver: format,
+      'node-name': `disk-${name}`,
+      discard: 'unmap',
+      file: { driver: 'file', filename: path, 'node-name': `file-${name}`, discard: 'unmap' },
+    }),
+    ...device({
+      driver: 'virtio-blk-pci',
+      drive: `disk-${name}`,
+      id: `dev-disk-${name}`,
+      bootindex: index,
+      // A full file system pauses the guest until there is space; any other error is the guest's to know.
+      werror: 'enospc',
+      rerror: 'report',
+    }),
+  ]);
+}
+
+function cdroms({ cdroms: list, disks: { length: before }, architecture }: LaunchSpec): string[] {
+  if (list.length === 0) return [];
+  // arm64's virt machine has no IDE; SCSI works on both, IDE boots where SeaBIOS has no SCSI driver.
+  const scsi = architecture === 'arm64' ? device({ driver: 'virtio-scsi-pci', id: 'scsi0' }) : [];
+  return [
+    ...scsi,
+    ...list.flatMap(({ name, path }, index) => [
+      ...blockdev({
+        driver: 'raw',
+        'node-name': `cdrom-${name}`,
+        'read-only': true,
+        file: { driver: 'file', filename: path, 'node-name': `file-cdrom-${name}`, 'read-only': true },
+      }),
+      ...device({
+        driver: architecture === 'arm64' ? 'scsi-cd' : 'ide-cd',
+        bus: architecture === 'arm64' ? 'scsi0.0' : `ide.${index}`,
+        drive: `cdrom-${name}`,
+        id: `dev-cdrom-${name}`,
+        bootindex: before + index,
+      }),
+    ]),
+  ];
+}
+
+function networks({ networks: list }: LaunchSpec): string[] {
+  return list.flatMap(({ name, mac }) => [
+    ...['-netdev', JSON.stringify({ type: 'user', id: `net-${name}` })],
+    ...device({ driver: 'virtio-net-pci', netdev: `net-${name}`, id: `nic-${name}`, mac }),
+  ]);
+}
+
+/** Lets the guest's kernel say that it panicked. */
+function panicDevice({ architecture }: LaunchSpec): string[] {
+  return architecture === 'x86_64' ? ['-device', 'pvpanic'] : ['-device', 'pvpanic-pci'];
+}
+
+function graphics({ vnc, architecture }: LaunchSpec, folder: string): string[] {
+  if (!vnc) return [];
+  const display = architecture === 'x86_64' ? ['-device', 'VGA'] : ['-device', 'virtio-gpu-pci'];
+  return [
+    ...display,
+    ...['-device', 'qemu-xhci,id=usb0', '-device', 'usb-tablet,bus=usb0.0', '-device', 'usb-kbd,bus=usb0.0'],
+    ...['-vnc', `unix:${doubled(`${folder}/${FOLDER_FILES.vnc}`)},password=on`],
+  ];
+}

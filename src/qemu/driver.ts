@@ -1,0 +1,186 @@
+/** QEMU on one host: the real HostDriver, over any Shell. */
+import type { EffectiveSpec } from '../api/effective-spec.ts';
+import { messageOf } from '../api/errors.ts';
+import type { Sample } from '../api/virtual-machine-monitor.ts';
+import { HostUnreachableError, ScriptTimeoutError, type Shell } from '../host/shell.ts';
+import type { HostAction, VmAction } from '../reconcile/action.ts';
+import {
+  EffectError,
+  type HostContext,
+  type HostDriver,
+  type LookRequest,
+  type VmContext,
+} from '../reconcile/driver.ts';
+import type { HeardEnd, HostFacts, Look, SeenHost } from '../reconcile/observed.ts';
+import { runUnfenced, standIns } from './effect-script.ts';
+import { execute } from './execute.ts';
+import { askFacts } from './facts.ts';
+import { IsoInspector } from './iso-inspector.ts';
+import { Monitors } from './monitors.ts';
+import { type SeenFileBoots, seenHost } from './observe.ts';
+import { type Probe, probe } from './probe.ts';
+import { Sampler } from './sample.ts';
+import { CLAIM, UNCLAIM } from './scripts.ts';
+
+export interface QemuDriverOptions {
+  /** Where the host says which boot and which machine this is; a seam for tests of reboots and exchanged machines. */
+  readonly bootIdFile?: string;
+  readonly machineIdFile?: string;
+}
+
+export class QemuDriver implements HostDriver {
+  readonly events$;
+  readonly #shell: Shell;
+  readonly #monitors: Monitors;
+  readonly #isos: IsoInspector;
+  readonly #sampler: Sampler;
+  readonly #options: Required<QemuDriverOptions>;
+  readonly #epochs = new Map<string, number>();
+  #facts: { readonly key: string; readonly facts: HostFacts } | undefined;
+
+  constructor(shell: Shell, options: QemuDriverOptions = {}) {
+    this.#shell = shell;
+    this.#monitors = new Monitors(shell);
+    this.#isos = new IsoInspector(shell);
+    this.#sampler = new Sampler(shell, this.#monitors);
+    this.#options = { bootIdFile: '/proc/sys/kernel/random/boot_id', machineIdFile: '/etc/machine-id', ...options };
+    this.events$ = this.#monitors.events$.asObservable();
+  }
+
+  async look(request: LookRequest, signal: AbortSignal): Promise<Look> {
+    try {
+      return { kind: 'seen', host: await this.#look(request, signal) };
+    } catch (error) {
+      signal.throwIfAborted();
+      const reason =
+        error instanceof HostUnreachableError || error instanceof ScriptTimeoutError
+          ? 'HostUnreachable'
+          : 'HostNotReady';
+      return { kind: 'cannot-see', reason, message: messageOf(error) };
+    }
+  }
+
+  async #look(request: LookRequest, signal: AbortSignal): Promise<SeenHost> {
+    const started = performance.now();
+    const paths = new Set([...request.paths, ...request.vms.flatMap(pathsOf)]);
+    const answer = await probe(
+      this.#shell,
+      { vmDirs: request.vmDirs, logs: request.vms.map(({ folder }) => folder), paths: [...paths], ...this.#options },
+      signal,
+    );
+    const roundTripMs = Math.round(performance.now() - started);
+    const facts = await this.#factsFor(answer.toolsKey, signal);
+    const boots = await this.#bootsOf(request, answer, signal);
+    return seenHost(answer, request, { facts, roundTripMs, boots, monitors: this.#monitors });
+  }
+
+  async #factsFor(key: string, signal: AbortSignal): Promise<HostFacts> {
+    if (this.#facts?.key === key) return this.#facts.facts;
+    const facts = await askFacts(this.#shell, signal);
+    this.#facts = { key, facts };
+    return facts;
+  }
+
+  async #bootsOf(request: LookRequest, answer: Probe, signal: AbortSignal): Promise<Map<string, SeenFileBoots>> {
+    const boots = new Map<string, SeenFileBoots>();
+    for (const path of new Set(request.vms.flatMap(({ launch }) => launch.cdroms.map((cdrom) => cdrom.path)))) {
+      const file = answer.paths.get(path);
+      if (file?.stat === undefined || !file.readable || !/^regular/.test(file.stat.type)) continue;
+      boots.set(path, await this.#isos.architectures(path, Number(file.stat.mtime) * 1000, file.stat.bytes, signal));
+    }
+    return boots;
+  }
+
+  async execute(action: VmAction, context: VmContext, signal: AbortSignal): Promise<void> {
+    const { vmDir, folder } = context.wanted;
+    const epoch = this.#epochs.get(vmDir);
+    if (epoch === undefined) throw new EffectError('InternalError', `${vmDir} is not claimed by this controller`);
+    await execute(action, {
+      shell: this.#shell,
+      monitors: this.#monitors,
+      place: { vmDir, epoch, folder },
+      context,
+      signal,
+    });
+  }
+
+  async executeOnHost(action: HostAction, context: HostContext, signal: AbortSignal): Promise<void> {
+    const { vmDir } = action;
+    if (action.type === 'unclaim') {
+      const epoch = this.#epochs.get(vmDir);
+      if (epoch !== undefined)
+        await runUnfenced(
+          this.#shell,
+          { vmDir, epoch, folder: vmDir },
+          { body: UNCLAIM, args: [], stand: standIns() },
+          signal,
+        );
+      this.#epochs.delete(vmDir);
+      return;
+    }
+    await this.#claim(action, context, signal);
+  }
+
+  async #claim(
+    { vmDir, seen }: Extract<HostAction, { type: 'claim' }>,
+    { storeUID, hostUID }: HostContext,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (seen === undefined) {
+      const made = await this.#shell.run('umask 077; [ -d "$1" ] || mkdir -p "$1"', [vmDir], {
+        timeoutMs: 10_000,
+        signal,
+      });
+      if (made.code !== 0)
+        throw new EffectError('VMDirMissing', `${vmDir} cannot be made: ${messageOf(made.stderr.toString('utf8'))}`);
+    }
+    const stand = standIns();
+    const epoch = (seen?.marker.epoch ?? 0) + 1;
+    const next = { storeUID, hostUID, epoch, session: { pid: stand.pid, startTicks: stand.ticks } };
+    const former = seen?.marker.session;
+    const args = [
+      seen?.line ?? '',
+      JSON.stringify(next),
+      former === undefined ? '' : String(former.pid),
+      former === undefined ? '' : String(former.startTicks),
+    ];
+    await runUnfenced(this.#shell, { vmDir, epoch, folder: vmDir }, { body: CLAIM, args, stand }, signal);
+    this.#epochs.set(vmDir, epoch);
+  }
+
+  epoch(vmDir: string): number | undefined {
+    return this.#epochs.get(vmDir);
+  }
+
+  async sample(
+    vms: readonly EffectiveSpec[],
+    series: string,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, Sample>> {
+    const answer = await this.#look(
+      { vmDirs: [...new Set(vms.map(({ vmDir }) => vmDir))], vms: [], paths: [] },
+      signal,
+    );
+    const targets = vms.flatMap(({ folder }) => {
+      const seen = answer.folders.get(folder);
+      const launch = seen?.record.kind === 'readable' ? seen.record.record.launch : undefined;
+      return seen?.process.kind === 'present' && launch !== undefined
+        ? [{ key: folder, folder, pid: seen.process.pid, spec: launch.spec }]
+        : [];
+    });
+    return targets.length === 0 ? new Map() : this.#sampler.sample(targets, series, signal);
+  }
+
+  heardEnd(folder: string): HeardEnd | undefined {
+    return this.#monitors.heardEnd(folder);
+  }
+
+  async close(): Promise<void> {
+    this.#monitors.close();
+    await this.#shell.close();
+  }
+}
+
+function pathsOf({ disks, launch, folder }: EffectiveSpec): string[] {
+  return [...disks.map(({ path }) => path), ...launch.cdroms.map(({ path }) => path), folder];
+}

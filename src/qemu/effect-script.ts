@@ -1,0 +1,115 @@
+/**
+ * The frame of every effect on a host: one script that holds the vmDir's lock while it works, checks the fence
+ * first, and writes files so that a crash leaves the old or the new one.
+ */
+import { randomBytes } from 'node:crypto';
+import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { oneLine } from '../api/errors.ts';
+import type { RunResult, Shell } from '../host/shell.ts';
+import { EffectError, FencedError } from '../reconcile/driver.ts';
+
+export const LOCK_FILE = '.qemu-operator.lock';
+
+const EXIT_FENCED = 78;
+const EXIT_BUSY = 75;
+
+/**
+ * `w FILE JSON` writes one line durably; "@now@", "@pid@" and "@ticks@", marked by the nonce, become figures.
+ * A take-over holds the lock exclusively, so no effect of a former owner is half done when the epoch rises.
+ */
+const PRELUDE = `
+LC_ALL=C; export LC_ALL; umask 077
+nonce=$1 vmdir=$2 epoch=$3 folder=$4; shift 4
+now() { date +%s%3N; }
+fail() { printf '%s\\n' "$*" >&2; }
+w() {
+  t="$1.tmp$$"
+  printf '%s\\n' "$2" | sed "s/\\"@$nonce:now@\\"/$(now)/g; s/\\"@$nonce:pid@\\"/\${pid:-0}/g; s/\\"@$nonce:ticks@\\"/\${ticks:-0}/g" >"$t" &&
+    sync "$t" && mv -f "$t" "$1" || { rm -f "$t"; fail "cannot write $1"; return 1; }
+}
+# Clock ticks since boot at which a process started: with the pid its identity.
+started() { [ -r "/proc/$1/stat" ] && sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20; }
+[ -d "$vmdir" ] || { fail "$vmdir does not exist"; return 1; }
+exec 9>>"$vmdir/${LOCK_FILE}" || return 1
+`;
+
+const FENCE = `
+flock -s -w 20 9 || return ${EXIT_BUSY}
+at=$(sed -n 's/.*"epoch":\\([0-9]*\\).*/\\1/p' "$vmdir/${MARKER_FILE}" 2>/dev/null)
+[ "$at" = "$epoch" ] || { fail "the vmDir is at epoch \${at:-none}, this controller at $epoch"; return ${EXIT_FENCED}; }
+record="$folder/${FOLDER_FILES.record}"
+`;
+
+const TIMEOUT_MS = 120_000;
+
+/** Values that only the host knows, put in where JSON says `stand.now` and so on. */
+export interface StandIns {
+  readonly nonce: string;
+  readonly now: number;
+  readonly pid: number;
+  readonly ticks: number;
+}
+
+export function standIns(): StandIns {
+  const nonce = randomBytes(6).toString('hex');
+  const stand = (name: string) => `@${nonce}:${name}@` as unknown as number;
+  return { nonce, now: stand('now'), pid: stand('pid'), ticks: stand('ticks') };
+}
+
+export interface Effect {
+  readonly body: string;
+  readonly args: readonly string[];
+  readonly stand: StandIns;
+}
+
+export interface EffectPlace {
+  readonly vmDir: string;
+  readonly epoch: number;
+  readonly folder: string;
+}
+
+/** @throws EffectError, FencedError, or what the shell throws */
+export async function runEffect(
+  shell: Shell,
+  place: EffectPlace,
+  effect: Effect,
+  signal: AbortSignal,
+): Promise<RunResult> {
+  const args = [effect.stand.nonce, place.vmDir, String(place.epoch), place.folder, ...effect.args];
+  const result = await shell.run(PRELUDE + FENCE + effect.body, args, { timeoutMs: TIMEOUT_MS, signal });
+  return checked(result);
+}
+
+/** The claim raises the epoch itself, so it runs without the fence. */
+export async function runUnfenced(
+  shell: Shell,
+  place: EffectPlace,
+  effect: Effect,
+  signal: AbortSignal,
+): Promise<RunResult> {
+  const args = [effect.stand.nonce, place.vmDir, String(place.epoch), place.folder, ...effect.args];
+  return checked(await shell.run(PRELUDE + effect.body, args, { timeoutMs: TIMEOUT_MS, signal }));
+}
+
+function checked(result: RunResult): RunResult {
+  if (result.code === 0) return result;
+  const said = oneLine(result.stderr.toString('utf8'), 700) || `exit code ${result.code} without a word`;
+  if (result.code === EXIT_FENCED) throw new FencedError(said);
+  if (result.code === EXIT_BUSY)
+    throw new EffectError('InternalError', `another controller holds the lock of the vmDir: ${said}`);
+  throw new EffectError(reasonOf(said), said);
+}
+
+/** QEMU's and qemu-img's words (measured on 7.2 and 10.0) to the reason that a person acts on. */
+const REASON_PATTERNS: readonly (readonly [RegExp, string])[] = [
+  [/Failed to get ".*" lock|another process using the image/, 'DiskInUse'],
+  [/No space left on device|Disk quota exceeded/, 'InsufficientStorage'],
+  [/Cannot allocate memory|cannot set up guest memory/, 'InsufficientMemory'],
+  [/Could not set up host forwarding|Address already in use/, 'PortInUse'],
+  [/Could not access KVM|failed to initialize kvm/i, 'KVMUnavailable'],
+  [/command not found|: not found/, 'QEMUNotInstalled'],
+];
+
+function reasonOf(said: string): string {
+  return REASON_PATTERNS.find(([pattern]) => pattern.test(said))?.[1] ?? 'LaunchFailed';
+}

@@ -1,0 +1,209 @@
+/** From a probe and the monitors' answers to what was seen. */
+import { FOLDER_FILES } from '../api/effective-spec.ts';
+import { oneLine } from '../api/errors.ts';
+import type { LookRequest } from '../reconcile/driver.ts';
+import type {
+  GuestStatus,
+  HostFacts,
+  SeenFile,
+  SeenFolder,
+  SeenHost,
+  SeenProcess,
+  SeenStranger,
+  SeenVmDir,
+} from '../reconcile/observed.ts';
+import { parseMarker, parseRecord, parseStopMarker } from '../reconcile/record.ts';
+import { parseImageHeader } from './image-header.ts';
+import type { Monitors } from './monitors.ts';
+import type { Probe, ProbedPath, ProbedVmDir } from './probe.ts';
+
+const MAX_STRANGERS = 50;
+const QMP_MS = 3_000;
+
+export interface Surroundings {
+  readonly facts: HostFacts;
+  readonly roundTripMs: number;
+  /** Boot architectures of the ISO images that were asked for. */
+  readonly boots: ReadonlyMap<string, SeenFileBoots>;
+  readonly monitors: Monitors;
+}
+export type SeenFileBoots = NonNullable<Extract<SeenFile, { kind: 'present' }>['bootArchitectures']>;
+
+export async function seenHost(probe: Probe, request: LookRequest, around: Surroundings): Promise<SeenHost> {
+  const asked = new Set(request.vms.map(({ folder }) => folder));
+  const folders = new Map<string, SeenFolder>();
+  for (const vmDir of probe.vmDirs) {
+    for (const name of vmDir.folders.keys()) {
+      const folder = seenFolder(probe, vmDir, name);
+      folders.set(folder.path, folder);
+    }
+  }
+  const living = [...folders.values()].filter(({ path, process }) => asked.has(path) && process.kind === 'present');
+  const guests = await Promise.all(living.map((folder) => seenGuest(folder, probe, around.monitors)));
+  living.forEach((folder, index) => {
+    folders.set(folder.path, { ...folder, process: { ...folder.process, ...guests[index] } as SeenProcess });
+  });
+  return {
+    at: probe.at,
+    bootID: probe.bootID,
+    machineID: probe.machineID,
+    roundTripMs: around.roundTripMs,
+    vmDirs: new Map(probe.vmDirs.map((vmDir) => [vmDir.path, seenVmDir(vmDir)])),
+    folders,
+    files: new Map([...probe.paths].map(([path, file]) => [path, seenFile(file, around.boots.get(path))])),
+    strangers: strangersOf(probe),
+    facts: around.facts,
+  };
+}
+
+function seenVmDir({ path, state, marker, freeBytes, totalBytes }: ProbedVmDir): SeenVmDir {
+  return {
+    path,
+    state,
+    marker: parseMarker(marker),
+    ...(freeBytes === undefined ? {} : { freeBytes }),
+    ...(totalBytes === undefined ? {} : { totalBytes }),
+  };
+}
+
+function seenFolder(probe: Probe, vmDir: ProbedVmDir, name: string): SeenFolder {
+  const path = vmDir.path === '/' ? `/${name}` : `${vmDir.path}/${name}`;
+  const entries = vmDir.folders.get(name) ?? [];
+  // A record that is there but empty is a damaged one, not an absent one.
+  const record = vmDir.records.get(name) ?? (entries.includes(FOLDER_FILES.record) ? '' : undefined);
+  return {
+    path,
+    vmDir: vmDir.path,
+    name,
+    record: parseRecord(record),
+    stop: parseStopMarker(vmDir.stops.get(name)),
+    entries,
+    process: seenProcess(probe, vmDir, name, path),
+    logTail: probe.logs.get(path) ?? '',
+  };
+}
+
+/** QEMU holds a lock on its pidfile for life: the one proof of identity that survives reused pids and reboots. */
+function seenProcess(probe: Probe, vmDir: ProbedVmDir, name: string, path: string): SeenProcess {
+  const pidfile = vmDir.pids.get(name);
+  if (pidfile === undefined) return { kind: 'absent', pidfileLeft: false };
+  const holder = probe.lockHolders.get(pidfile.inode);
+  const found = holder === undefined ? undefined : probe.processes.get(holder);
+  if (
+    holder === undefined ||
+    holder !== pidfile.pid ||
+    found === undefined ||
+    found.state === 'Z' ||
+    found.state === 'X'
+  ) {
+    return { kind: 'absent', pidfileLeft: true };
+  }
+  const startedAt = probe.at - (probe.uptimeSeconds - found.startTicks / probe.ticksPerSecond) * 1000;
+  return {
+    kind: 'present',
+    pid: holder,
+    startTicks: found.startTicks,
+    startedAt: Math.round(startedAt),
+    guest: probe.listening.has(`${path}/${FOLDER_FILES.monitor}`) ? 'not-asked' : 'silent',
+  };
+}
+
+type Guest = Pick<Extract<SeenProcess, { kind: 'present' }>, 'guest' | 'diskBytes' | 'machine'>;
+
+async function seenGuest(folder: SeenFolder, probe: Probe, monitors: Monitors): Promise<Guest> {
+  if (folder.process.kind !== 'present' || !probe.listening.has(`${folder.path}/${FOLDER_FILES.monitor}`))
+    return { guest: 'silent' };
+  try {
+    const monitor = await monitors.get(folder.path, folder.process.pid);
+    const [status, blocks, type] = await Promise.all([
+      monitor.execute('query-status', undefined, QMP_MS),
+      monitor.execute('query-block', undefined, QMP_MS),
+      monitor.execute('qom-get', { path: '/machine', property: 'type' }, QMP_MS),
+    ]);
+    return {
+      guest: guestStatus((status as { status?: string }).status),
+      diskBytes: diskBytesOf(blocks),
+      machine: String(type).replace(/-machine$/, ''),
+    };
+  } catch {
+    return { guest: 'silent' };
+  }
+}
+
+/** QMP's RunState (qapi/run-state.json). */
+function guestStatus(status: string | undefined): GuestStatus {
+  switch (status) {
+    case 'running':
+    case 'io-error':
+    case 'guest-panicked':
+    case 'internal-error':
+    case 'shutdown':
+      return status;
+    case 'prelaunch':
+    case 'inmigrate':
+    case 'finish-migrate':
+    case 'restore-vm':
+      return 'starting';
+    default:
+      return 'paused';
+  }
+}
+
+interface BlockInfo {
+  readonly qdev?: string;
+  readonly inserted?: { readonly 'node-name'?: string; readonly image?: { readonly 'virtual-size'?: number } };
+}
+
+function diskBytesOf(blocks: unknown): Map<string, number> {
+  const bytes = new Map<string, number>();
+  for (const { inserted } of blocks as BlockInfo[]) {
+    const node = inserted?.['node-name'] ?? '';
+    const size = inserted?.image?.['virtual-size'];
+    if (node.startsWith('disk-') && size !== undefined) bytes.set(node.slice('disk-'.length), size);
+  }
+  return bytes;
+}
+
+function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile {
+  const { stat, resolved, head } = file;
+  if (stat === undefined) return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved };
+  const type = /^regular/.test(stat.type) ? 'file' : /^block/.test(stat.type) ? 'block-device' : 'other';
+  // An empty file has no head; it is an empty raw image.
+  const header =
+    head !== undefined
+      ? parseImageHeader(head, resolved)
+      : stat.bytes === 0 && type === 'file'
+        ? { format: 'raw' as const }
+        : undefined;
+  const virtualBytes = header?.virtualBytes ?? (header?.format === 'raw' ? stat.bytes : undefined);
+  return {
+    kind: 'present',
+    resolved,
+    type,
+    readable: file.readable,
+    ...(header === undefined ? {} : { format: header.format }),
+    ...(virtualBytes === undefined ? {} : { virtualBytes }),
+    actualBytes: stat.actualBytes,
+    ...(file.freeBytes === undefined ? {} : { freeBytes: file.freeBytes }),
+    ...(header?.refersTo === undefined ? {} : { refersTo: header.refersTo }),
+    ...(boots === undefined ? {} : { bootArchitectures: boots }),
+  };
+}
+
+/** Name and architecture only: the rest of a stranger's command line may hold secrets. */
+function strangersOf(probe: Probe): SeenStranger[] {
+  const strangers: SeenStranger[] = [];
+  for (const [pid, argv] of probe.strangers) {
+    const architecture =
+      /qemu-system-([a-z0-9_]+)$/.exec(argv[0] ?? '')?.[1] ?? (/qemu-kvm$/.test(argv[0] ?? '') ? 'x86_64' : undefined);
+    if (architecture === undefined) continue;
+    const at = argv.indexOf('-name');
+    const name = at < 0 ? '' : (argv[at + 1] ?? '').split(',')[0]?.replace(/^guest=/, '');
+    strangers.push({
+      name: oneLine(name ?? '', 128),
+      architecture: architecture === 'aarch64' ? 'arm64' : architecture,
+      pid,
+    });
+  }
+  return strangers.slice(0, MAX_STRANGERS);
+}

@@ -1,0 +1,417 @@
+/**
+ * One look at a host as one script: a constant number of processes there, however many VMs. This file holds the
+ * script and reads its answer into plain facts; observe.ts gives them meaning.
+ * Whatever lies in files is data: lines are told apart by the paths that we asked for, never by their content.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import type { Shell } from '../host/shell.ts';
+
+export interface ProbeRequest {
+  readonly vmDirs: readonly string[];
+  /** Folders whose QEMU log matters now. */
+  readonly logs: readonly string[];
+  readonly paths: readonly string[];
+  readonly bootIdFile: string;
+  readonly machineIdFile: string;
+}
+
+export interface Probe {
+  readonly uptimeSeconds: number;
+  readonly bootID: string;
+  readonly machineID: string;
+  /** Host clock, ms. */
+  readonly at: number;
+  readonly ticksPerSecond: number;
+  readonly uid: number;
+  /** Changes when a QEMU binary, its firmware or /dev/kvm does. */
+  readonly toolsKey: string;
+  readonly vmDirs: readonly ProbedVmDir[];
+  /** Inode of a pidfile to the pid that holds its lock. */
+  readonly lockHolders: ReadonlyMap<string, number>;
+  /** Paths of UNIX sockets that somebody listens on. */
+  readonly listening: ReadonlySet<string>;
+  readonly processes: ReadonlyMap<number, ProbedProcess>;
+  readonly strangers: ReadonlyMap<number, readonly string[]>;
+  readonly logs: ReadonlyMap<string, string>;
+  readonly paths: ReadonlyMap<string, ProbedPath>;
+}
+
+export interface ProbedVmDir {
+  readonly path: string;
+  readonly state: 'present' | 'absent' | 'not-writable';
+  readonly freeBytes?: number;
+  readonly totalBytes?: number;
+  readonly marker?: string;
+  /** Folder names to the names in them. */
+  readonly folders: ReadonlyMap<string, readonly string[]>;
+  readonly records: ReadonlyMap<string, string>;
+  readonly stops: ReadonlyMap<string, string>;
+  readonly pids: ReadonlyMap<string, { readonly pid: number; readonly inode: string }>;
+}
+
+export interface ProbedProcess {
+  readonly state: string;
+  readonly startTicks: number;
+}
+
+export interface ProbedPath {
+  readonly resolved: string;
+  readonly parent: boolean;
+  readonly readable: boolean;
+  readonly stat?: {
+    readonly bytes: number;
+    readonly actualBytes: number;
+    readonly mtime: string;
+    readonly type: string;
+  };
+  readonly freeBytes?: number;
+  readonly head?: Buffer;
+}
+
+/** Enough of an image for the qcow2 header, its extensions and the name of a backing file. */
+const HEAD_BYTES = 1024;
+
+const SCRIPT = `
+LC_ALL=C; export LC_ALL; umask 077; set +e
+nonce=$1 bootfile=$2 midfile=$3 nd=$4 nl=$5; shift 5
+s() { printf '@%s %s\\n' "$nonce" "$*"; }
+up= boot= mid=
+read -r up _ </proc/uptime; read -r boot <"$bootfile"; read -r mid <"$midfile"
+s host
+echo "$up $boot $mid $(date +%s%3N) $(getconf CLK_TCK) $(id -u)"
+s tools
+for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do
+  p=$(command -v $c) && stat -L -c '%n %s %Y' "$p"
+done
+stat -c '%n %Y' /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF 2>/dev/null
+[ -e /dev/kvm ] && echo kvm; [ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable
+own=' '
+i=0
+while [ $i -lt $nd ]; do
+  d=$1; shift; i=$((i+1))
+  s vmdir "$d"
+  if ! [ -d "$d" ]; then echo absent; continue; fi
+  if ! cd "$d" 2>/dev/null || ! [ -w . ]; then echo not-writable; else echo present; fi
+  cd "$d" 2>/dev/null || continue
+  stat -f -c '%S %a %b' .
+  s marker; grep -aHm1 '' ./${MARKER_FILE} 2>/dev/null
+  s folders; printf '%s\\0' ./*/ ; echo
+  s entries; printf '%s\\0' ./*/* ./*/.[!.]* ; echo
+  s records; grep -aHm1 '' ./*/${FOLDER_FILES.record} 2>/dev/null
+  s stops; grep -aHm1 '' ./*/${FOLDER_FILES.stop} 2>/dev/null
+  s pids; grep -aHm1 '' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
+  s inodes; stat -c '%i %n' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
+  for f in ./*/${FOLDER_FILES.pidfile}; do
+    p=; [ -r "$f" ] && read -r p <"$f"
+    case $p in ''|*[!0-9]*) ;; *) own="$own$p ";; esac
+  done
+done
+cd /
+s locks; grep -F POSIX /proc/locks
+s unix; grep -F ' 00010000 ' /proc/net/unix
+all=$own
+strange=
+for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do
+  p=\${f#/proc/}; p=\${p%/comm}
+  case $own in *" $p "*) ;; *) strange="$strange $p"; all="$all$p ";; esac
+done
+s stat
+set --  "$@" --; stats=
+for p in $all; do stats="$stats /proc/$p/stat"; done
+[ -n "$stats" ] && cat $stats 2>/dev/null
+for p in $strange; do s stranger $p; head -c 16384 /proc/$p/cmdline 2>/dev/null; echo; done
+s logs
+i=0; n=$#; have=0
+while [ $i -lt $nl ]; do
+  f=$1/${FOLDER_FILES.log}; shift; i=$((i+1))
+  [ -r "$f" ] && { set -- "$@" "$f"; have=$((have+1)); }
+done
+# The arguments are now: paths, "--", logs.
+paths=0; for a in "$@"; do [ "$a" = -- ] && break; paths=$((paths+1)); done
+k=0
+while [ $k -lt $paths ]; do a=$1; shift; set -- "$@" "$a"; k=$((k+1)); done
+shift
+# Now: logs, paths.
+k=0; logs=$have
+if [ $have -gt 0 ]; then
+  awk -v n=$have 'BEGIN { for (i = n + 1; i < ARGC; i++) delete ARGV[i] } FNR == 1 { if (f != "") print f "\\t" l; f = FILENAME } { l = substr($0, 1, 1000) } END { if (f != "") print f "\\t" l }' "$@" 2>/dev/null
+fi
+while [ $k -lt $have ]; do shift; k=$((k+1)); done
+[ $# -gt 0 ] || { s end; return 0; }
+s real; readlink -m -- "$@"
+s access
+for f in "$@"; do
+  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; echo "$r $d"
+done
+s files; stat -L -c '%s %b %Y %n	%F' -- "$@" 2>/dev/null
+s fs; stat -f -c '%S %a %n' -- "$@" 2>/dev/null
+s block
+for f in "$@"; do
+  [ -b "$f" ] && printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"
+done
+k=0; n=$#
+while [ $k -lt $n ]; do
+  f=$1; shift; k=$((k+1))
+  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && set -- "$@" "$f"
+done
+s heads
+[ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | od -An -v -tx1
+s end
+`;
+
+const TIMEOUT_MS = 15_000;
+
+/** @throws HostUnreachableError, ScriptTimeoutError, or Error where the host's answer makes no sense */
+export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSignal): Promise<Probe> {
+  const { vmDirs, logs, paths } = request;
+  const nonce = randomBytes(6).toString('hex');
+  const args = [
+    nonce,
+    request.bootIdFile,
+    request.machineIdFile,
+    String(vmDirs.length),
+    String(logs.length),
+    ...vmDirs,
+    ...logs,
+    ...paths,
+  ];
+  const result = await shell.run(SCRIPT, args, { timeoutMs: TIMEOUT_MS, signal });
+  return parseProbe(result.stdout, request, nonce);
+}
+
+interface Section {
+  readonly name: string;
+  readonly argument: string;
+  readonly lines: string[];
+}
+
+/** Latin-1 keeps every byte; names and values are turned into UTF-8 where they are taken out. */
+export function parseProbe(output: Buffer, request: ProbeRequest, nonce: string): Probe {
+  const sections = sectionsOf(output.toString('latin1'), nonce);
+  if (sections.at(-1)?.name !== 'end') throw new Error('the probe of the host ended early');
+  const first = (name: string) => sections.find((section) => section.name === name)?.lines ?? [];
+  const [uptime, bootID, machineID, at, ticks, uid] = (first('host')[0] ?? '').split(' ');
+  return {
+    uptimeSeconds: Number(uptime),
+    bootID: bootID ?? '',
+    machineID: machineID ?? '',
+    at: Number(at),
+    ticksPerSecond: Number(ticks),
+    uid: Number(uid),
+    toolsKey: first('tools').join('\n'),
+    vmDirs: vmDirsOf(sections),
+    lockHolders: lockHoldersOf(first('locks')),
+    listening: listeningOf(first('unix')),
+    processes: processesOf(first('stat')),
+    strangers: strangersOf(sections),
+    logs: logsOf(first('logs'), request.logs),
+    paths: pathsOf(first, request.paths),
+  };
+}
+
+/** Text before the first marker is a noisy login script's. The nonce keeps file names and contents from faking one. */
+function sectionsOf(text: string, nonce: string): Section[] {
+  const marker = new RegExp(`^@${nonce} (\\w+)(?: (.*))?$`);
+  const sections: Section[] = [];
+  for (const line of text.split('\n')) {
+    const match = marker.exec(line);
+    if (match !== null) sections.push({ name: match[1] ?? '', argument: utf8(match[2] ?? ''), lines: [] });
+    else sections.at(-1)?.lines.push(line);
+  }
+  return sections;
+}
+
+function utf8(latin1: string): string {
+  return Buffer.from(latin1, 'latin1').toString('utf8');
+}
+
+function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
+  const starts = sections.flatMap((section, index) => (section.name === 'vmdir' ? [index] : []));
+  return starts.map((start) => {
+    const head = sections[start] ?? { argument: '', lines: [] };
+    const part = (name: string) => {
+      const section = sections.slice(start + 1, start + 8).find((candidate) => candidate.name === name);
+      return section?.lines ?? [];
+    };
+    const state = head.lines[0] === 'present' || head.lines[0] === 'not-writable' ? head.lines[0] : 'absent';
+    if (head.lines[1] === undefined || head.lines[1] === '') {
+      return { path: head.argument, state, folders: new Map(), records: new Map(), stops: new Map(), pids: new Map() };
+    }
+    const [block, free, total] = head.lines[1].split(' ').map(Number);
+    const marker = part('marker')[0];
+    return {
+      path: head.argument,
+      state,
+      freeBytes: (block ?? 0) * (free ?? 0),
+      totalBytes: (block ?? 0) * (total ?? 0),
+      ...(marker === undefined || marker === '' ? {} : { marker: utf8(marker.slice(MARKER_FILE.length + 3)) }),
+      folders: foldersOf(part('folders'), part('entries')),
+      records: namedLines(part('records'), FOLDER_FILES.record),
+      stops: namedLines(part('stops'), FOLDER_FILES.stop),
+      pids: pidsOf(part('pids'), part('inodes')),
+    };
+  });
+}
+
+/** NUL-separated `./name/` and `./name/entry`; an unmatched pattern comes back as itself. */
+function foldersOf(folderLines: readonly string[], entryLines: readonly string[]): Map<string, string[]> {
+  const folders = new Map<string, string[]>();
+  for (const item of folderLines.join('\n').split('\0')) {
+    const name = /^\.\/(.*)\/$/s.exec(item)?.[1];
+    if (name !== undefined && name !== '*') folders.set(utf8(name), []);
+  }
+  for (const item of entryLines.join('\n').split('\0')) {
+    const match = /^\.\/([^/]*)\/([^/]*)$/s.exec(item);
+    if (match?.[1] === undefined || match[2] === undefined || match[2] === '*' || match[2] === '.[!.]*') continue;
+    folders.get(utf8(match[1]))?.push(utf8(match[2]));
+  }
+  return folders;
+}
+
+/** `./name/file:first line`, as grep -H prints it. */
+function namedLines(lines: readonly string[], file: string): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const line of lines) {
+    const end = line.indexOf(`/${file}:`);
+    if (!line.startsWith('./') || end < 0) continue;
+    const name = utf8(line.slice(2, end));
+    if (!found.has(name)) found.set(name, utf8(line.slice(end + file.length + 2)));
+  }
+  return found;
+}
+
+function pidsOf(pidLines: readonly string[], inodeLines: readonly string[]): ProbedVmDir['pids'] {
+  const inodes = new Map<string, string>();
+  for (const line of inodeLines) {
+    const match = /^(\d+) \.\/(.*)\/[^/]*$/.exec(line);
+    if (match?.[1] !== undefined && match[2] !== undefined) inodes.set(utf8(match[2]), match[1]);
+  }
+  const pids = new Map<string, { pid: number; inode: string }>();
+  for (const [name, text] of namedLines(pidLines, FOLDER_FILES.pidfile)) {
+    pids.set(name, { pid: /^\d{1,10}$/.test(text.trim()) ? Number(text) : 0, inode: inodes.get(name) ?? '' });
+  }
+  // An empty pidfile has an inode but no line.
+  for (const [name, inode] of inodes) if (!pids.has(name)) pids.set(name, { pid: 0, inode });
+  return pids;
+}
+
+/** `1: POSIX  ADVISORY  WRITE 3456 fd:01:12345 0 EOF`; waiting locks have "->" and no holder. */
+function lockHoldersOf(lines: readonly string[]): Map<string, number> {
+  const holders = new Map<string, number>();
+  for (const line of lines) {
+    const fields = line.trim().split(/\s+/);
+    if (fields[1] !== 'POSIX' || fields[3] !== 'WRITE') continue;
+    const inode = fields[5]?.split(':').at(-1);
+    if (inode !== undefined) holders.set(inode, Number(fields[4]));
+  }
+  return holders;
+}
+
+function listeningOf(lines: readonly string[]): Set<string> {
+  return new Set(lines.map((line) => utf8(line.trim().split(/\s+/).slice(7).join(' '))));
+}
+
+/** proc(5): the name in parentheses may hold anything, so fields are counted from the last one. */
+function processesOf(lines: readonly string[]): Map<number, ProbedProcess> {
+  const processes = new Map<number, ProbedProcess>();
+  for (const line of lines) {
+    const end = line.lastIndexOf(')');
+    if (end < 0) continue;
+    const fields = line.slice(end + 2).split(' ');
+    processes.set(Number.parseInt(line, 10), { state: fields[0] ?? '', startTicks: Number(fields[19]) });
+  }
+  return processes;
+}
+
+function strangersOf(sections: readonly Section[]): Map<number, string[]> {
+  const strangers = new Map<number, string[]>();
+  for (const { name, argument, lines } of sections) {
+    if (name === 'stranger') strangers.set(Number(argument), utf8(lines.join('\n')).split('\0'));
+  }
+  return strangers;
+}
+
+function logsOf(lines: readonly string[], folders: readonly string[]): Map<string, string> {
+  const logs = new Map<string, string>();
+  for (const line of lines) {
+    const end = line.indexOf(`/${FOLDER_FILES.log}\t`);
+    const folder = end < 0 ? undefined : utf8(line.slice(0, end));
+    if (folder !== undefined && folders.includes(folder))
+      logs.set(folder, utf8(line.slice(end + FOLDER_FILES.log.length + 2)));
+  }
+  return logs;
+}
+
+function pathsOf(first: (name: string) => string[], asked: readonly string[]): Map<string, ProbedPath> {
+  const real = first('real');
+  const access = first('access');
+  const stats = statsOf(first('files'));
+  const free = new Map<string, number>();
+  for (const line of first('fs')) {
+    const match = /^(\d+) (\d+) (.*)$/.exec(line);
+    if (match !== null) free.set(utf8(match[3] ?? ''), Number(match[1]) * Number(match[2]));
+  }
+  const blocks = new Map<string, number>();
+  for (const line of first('block')) {
+    const match = /^(\d+) (.*)$/.exec(line);
+    if (match !== null) blocks.set(utf8(match[2] ?? ''), Number(match[1]));
+  }
+  const heads = headsOf(first('heads'), asked);
+  return new Map(
+    asked.map((path, index): [string, ProbedPath] => {
+      const stat = stats.get(path);
+      const bytes = blocks.get(path);
+      const freeBytes = free.get(path);
+      const head = heads.get(path);
+      return [
+        path,
+        {
+          resolved: utf8(real[index] ?? path),
+          readable: access[index]?.startsWith('1') === true,
+          parent: access[index]?.endsWith('1') === true,
+          ...(stat === undefined ? {} : { stat: bytes === undefined ? stat : { ...stat, bytes } }),
+          ...(freeBytes === undefined ? {} : { freeBytes }),
+          ...(head === undefined ? {} : { head }),
+        },
+      ];
+    }),
+  );
+}
+
+function statsOf(lines: readonly string[]): Map<string, NonNullable<ProbedPath['stat']>> {
+  const stats = new Map<string, NonNullable<ProbedPath['stat']>>();
+  for (const line of lines) {
+    const match = /^(\d+) (\d+) (\d+) (.*)\t([^\t]*)$/.exec(line);
+    if (match === null) continue;
+    stats.set(utf8(match[4] ?? ''), {
+      bytes: Number(match[1]),
+      actualBytes: Number(match[2]) * 512,
+      mtime: match[3] ?? '',
+      type: match[5] ?? '',
+    });
+  }
+  return stats;
+}
+
+/** `head -v` writes `==> path <==` before each; the paths and their order are ours, so content cannot fake one. */
+function headsOf(hexLines: readonly string[], asked: readonly string[]): Map<string, Buffer> {
+  const bytes = Buffer.from(hexLines.join('').replaceAll(' ', ''), 'hex');
+  const heads = new Map<string, Buffer>();
+  let at = 0;
+  for (const path of asked) {
+    const header = Buffer.from(`==> ${path} <==\n`);
+    const separator = at > 0 && bytes[at] === 10 ? 1 : 0;
+    if (!bytes.subarray(at + separator, at + separator + header.length).equals(header)) continue;
+    const from = at + separator + header.length;
+    const next = asked
+      .slice(asked.indexOf(path) + 1)
+      .map((other) => bytes.indexOf(`\n==> ${other} <==\n`, from))
+      .filter((index) => index >= 0 && index - from <= HEAD_BYTES);
+    const end = Math.min(bytes.length, from + HEAD_BYTES, ...next);
+    heads.set(path, bytes.subarray(from, end));
+    at = end;
+  }
+  return heads;
+}

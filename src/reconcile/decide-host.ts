@@ -1,0 +1,103 @@
+/**
+ * Decides whether a vmDir may be worked in: whose it is, whether it is the one that was claimed, and which
+ * controller acts there. Pure. A vmDir that is not ready makes its VMs "cannot see", never "absent".
+ */
+import type { Reason } from '../api/conditions.ts';
+import type { Host } from '../api/host.ts';
+import { ANNOTATIONS } from '../api/meta.ts';
+import type { HostAction } from './action.ts';
+import type { SeenVmDir } from './observed.ts';
+
+export interface VmDirSubject {
+  readonly host: Host;
+  readonly vmDir: SeenVmDir;
+  readonly machineID: string;
+  readonly storeUID: string;
+  /** The epoch under which this controller acts there; undefined before its claim. */
+  readonly epoch: number | undefined;
+  /** Whether VMs were provisioned in this vmDir before. */
+  readonly provisioned: boolean;
+  readonly hostExists: (uid: string) => boolean;
+}
+
+export type VmDirDecision =
+  | { readonly kind: 'act'; readonly action: HostAction; readonly message: string }
+  | {
+      readonly kind: 'blocked';
+      readonly reason: Reason;
+      readonly message: string;
+      readonly condition: 'VMDirReady' | 'Claimed';
+    }
+  | { readonly kind: 'ready' };
+
+export function decideVmDir(subject: VmDirSubject): VmDirDecision {
+  const { host, vmDir, machineID } = subject;
+  const claimed = host.metadata.annotations?.[ANNOTATIONS.claimed];
+  if (claimed !== undefined && claimed !== machineID) {
+    return blocked(
+      'DifferentMachine',
+      'Claimed',
+      `the host was machine ${claimed} and is ${machineID} now; if that is meant, remove the annotation ${ANNOTATIONS.claimed} from Host ${host.metadata.name}`,
+    );
+  }
+  const { marker } = vmDir;
+  if (marker.kind === 'invalid') {
+    return blocked(
+      'VMDirMissing',
+      'VMDirReady',
+      `${vmDir.path}/.qemu-operator.json is damaged; restore it, or remove it together with the annotation ${ANNOTATIONS.claimed} of Host ${host.metadata.name}`,
+    );
+  }
+  if (marker.kind === 'absent')
+    return decideUnclaimed(subject, claimed !== undefined && vmDir.path === host.spec.vmDir);
+  if (vmDir.state === 'not-writable') return notWritable(vmDir);
+  const { storeUID, hostUID, epoch } = marker.marker;
+  if (storeUID !== subject.storeUID) {
+    return blocked(
+      'ClaimedByAnother',
+      'Claimed',
+      `${vmDir.path} is claimed by another store (uid ${storeUID}); nothing is done there. Use another vmDir, or end the other controller and remove ${vmDir.path}/.qemu-operator.json`,
+    );
+  }
+  if (hostUID !== host.metadata.uid && subject.hostExists(hostUID)) {
+    return blocked(
+      'ClaimedByAnother',
+      'Claimed',
+      `${vmDir.path} is claimed by another Host of this store (uid ${hostUID})`,
+    );
+  }
+  if (hostUID === host.metadata.uid && epoch === subject.epoch) return { kind: 'ready' };
+  return {
+    kind: 'act',
+    action: { type: 'claim', vmDir: vmDir.path, seen: { marker: marker.marker, line: marker.line } },
+    message: `taking ${vmDir.path} over at epoch ${epoch + 1}`,
+  };
+}
+
+function decideUnclaimed({ host, vmDir, provisioned }: VmDirSubject, claimed: boolean): VmDirDecision {
+  if (claimed || provisioned) {
+    return blocked(
+      'VMDirMissing',
+      'VMDirReady',
+      `${vmDir.path} was claimed before and has no marker now: a file system that is not mounted looks like this. Mount it; if it is empty on purpose, remove the annotation ${claimed ? ANNOTATIONS.claimed : ANNOTATIONS.provisioned} from ${claimed ? `Host ${host.metadata.name}` : 'its VMs'}`,
+    );
+  }
+  if (vmDir.state === 'not-writable') return notWritable(vmDir);
+  return {
+    kind: 'act',
+    action: { type: 'claim', vmDir: vmDir.path, seen: undefined },
+    message: `claiming ${vmDir.path}`,
+  };
+}
+
+function notWritable({ path }: SeenVmDir): VmDirDecision {
+  return blocked(
+    'VMDirMissing',
+    'VMDirReady',
+    `${path} is not writable for the user that runs QEMU: chown it, or choose another vmDir`,
+  );
+}
+
+function blocked(reason: Reason, condition: 'VMDirReady' | 'Claimed', message: string): VmDirDecision {
+  return { kind: 'blocked', reason, condition, message };
+}

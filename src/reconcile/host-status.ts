@@ -1,0 +1,170 @@
+/** What a look says of a Host. Pure. Volatile figures ride with the next real change, at least every five minutes. */
+import { isDeepStrictEqual } from 'node:util';
+import { conditionsFrom, type Finding } from '../api/conditions.ts';
+import type { Host, HostStatus } from '../api/host.ts';
+import { formatQuantity, parseQuantity } from '../api/quantity.ts';
+import type { VirtualMachine } from '../api/virtual-machine.ts';
+import type { VmDirDecision } from './decide-host.ts';
+import { clockTime } from './decision.ts';
+import type { Look, SeenFolder, SeenHost } from './observed.ts';
+
+const MAX_LISTED = 50;
+const ROUND_BYTES = 1024 * 1024 * 1024;
+
+export interface HostPass {
+  readonly look: Look;
+  /** The verdict on the Host's own vmDir; undefined where the host was not seen. */
+  readonly vmDir: VmDirDecision | undefined;
+  readonly vms: readonly VirtualMachine[];
+  /** Our clock, for a host that cannot be seen. */
+  readonly now: number;
+  /** Whether the volatile figures are due. */
+  readonly refresh: boolean;
+}
+
+export function hostStatusOf(host: Host, pass: HostPass): HostStatus {
+  const { look } = pass;
+  const at = clockTime(look.kind === 'seen' ? look.host.at : pass.now);
+  const generation = host.metadata.generation;
+  const conditions = conditionsFrom(findingsOf(pass), host.status?.conditions, at, generation);
+  if (look.kind === 'cannot-see') return { ...host.status, observedGeneration: generation, conditions };
+  const seen = look.host;
+  const next: HostStatus = {
+    observedGeneration: generation,
+    conditions,
+    info: infoOf(host, seen),
+    allocated: allocatedOf(pass.vms),
+    vms: { managed: pass.vms.length, running: runningOf(pass.vms, seen), strangers: seen.strangers.length },
+    ...(seen.strangers.length === 0
+      ? {}
+      : { strangers: seen.strangers.slice(0, MAX_LISTED).map((stranger) => ({ ...stranger })) }),
+    ...unclaimedOf(pass.vms, seen),
+    roundTripMs: seen.roundTripMs,
+  };
+  return keepVolatile(host.status, next, pass.refresh);
+}
+
+function findingsOf({ look, vmDir }: HostPass): Finding[] {
+  if (look.kind === 'cannot-see') {
+    const { reason, message } = look;
+    return [
+      { type: 'Ready', status: 'False', reason, message },
+      { type: 'Reachable', status: reason === 'HostUnreachable' ? 'False' : 'Unknown', reason, message },
+    ];
+  }
+  const reachable: Finding = { type: 'Reachable', status: 'True', reason: 'Ready', message: 'the host was looked at' };
+  const blocked = vmDir?.kind === 'blocked' ? vmDir : undefined;
+  const versions = Object.entries(look.host.facts.qemu).map(
+    ([architecture, { version }]) => `${architecture} ${version}`,
+  );
+  const qemu: Finding =
+    versions.length > 0
+      ? { type: 'QEMUAvailable', status: 'True', reason: 'Ready', message: versions.join(', ') }
+      : {
+          type: 'QEMUAvailable',
+          status: 'False',
+          reason: 'QEMUNotInstalled',
+          message:
+            'no qemu-system-x86_64 and no qemu-system-aarch64; install them: apt-get install qemu-system-x86 qemu-system-arm qemu-utils',
+        };
+  const say = (type: 'VMDirReady' | 'Claimed'): Finding =>
+    blocked?.condition === type
+      ? { type, status: 'False', reason: blocked.reason, message: blocked.message }
+      : {
+          type,
+          status: vmDir?.kind === 'ready' ? 'True' : 'Unknown',
+          reason: vmDir?.kind === 'ready' ? 'Ready' : 'HostNotReady',
+          message: vmDir?.kind === 'ready' ? 'as the marker says' : 'not yet claimed',
+        };
+  const problem = blocked ?? (qemu.status === 'False' ? qemu : undefined);
+  const ready: Finding =
+    problem === undefined && vmDir?.kind === 'ready'
+      ? { type: 'Ready', status: 'True', reason: 'Ready', message: 'the host can run VMs' }
+      : {
+          type: 'Ready',
+          status: 'False',
+          reason: problem?.reason ?? 'HostNotReady',
+          message: problem?.message ?? 'the vmDir is being claimed',
+        };
+  return [ready, reachable, say('Claimed'), say('VMDirReady'), qemu];
+}
+
+function infoOf(host: Host, { facts, machineID, vmDirs }: SeenHost): NonNullable<HostStatus['info']> {
+  const vmDir = vmDirs.get(host.spec.vmDir);
+  return {
+    os: facts.os,
+    kernel: facts.kernel,
+    architecture: facts.architecture,
+    machineID,
+    cpus: facts.cpus,
+    memory: formatQuantity(facts.memoryBytes),
+    ...(vmDir?.freeBytes === undefined || vmDir.totalBytes === undefined
+      ? {}
+      : {
+          vmDir: { freeBytes: Math.floor(vmDir.freeBytes / ROUND_BYTES) * ROUND_BYTES, totalBytes: vmDir.totalBytes },
+        }),
+    qemu: Object.fromEntries(Object.entries(facts.qemu).map(([architecture, { version }]) => [architecture, version])),
+    kvm: facts.kvm.works,
+    kvmReason: facts.kvm.reason.slice(0, 256),
+  };
+}
+
+function allocatedOf(vms: readonly VirtualMachine[]): NonNullable<HostStatus['allocated']> {
+  const on = vms.filter(({ spec }) => spec.powerState === undefined || spec.powerState === 'PoweredOn');
+  return {
+    vcpus: on.reduce((sum, { spec }) => sum + spec.vcpus, 0),
+    memory: formatQuantity(on.reduce((sum, { spec }) => sum + (parseQuantity(spec.memory) ?? 0), 0)),
+  };
+}
+
+function ownerIn(vms: readonly VirtualMachine[], { record }: SeenFolder): VirtualMachine | undefined {
+  return record.kind === 'readable' ? vms.find(({ metadata }) => metadata.uid === record.record.uid) : undefined;
+}
+
+function runningOf(vms: readonly VirtualMachine[], seen: SeenHost): number {
+  return [...seen.folders.values()].filter(
+    (folder) => folder.process.kind === 'present' && ownerIn(vms, folder) !== undefined,
+  ).length;
+}
+
+/** VM folders without an object: what `list_vms` shows as not managed. */
+function unclaimedOf(vms: readonly VirtualMachine[], seen: SeenHost): Pick<HostStatus, 'unclaimed'> {
+  const unclaimed = [...seen.folders.values()].filter(
+    (folder) => folder.record.kind !== 'absent' && ownerIn(vms, folder) === undefined,
+  );
+  if (unclaimed.length === 0) return {};
+  return {
+    unclaimed: unclaimed.slice(0, MAX_LISTED).map((folder) => {
+      const record = folder.record.kind === 'readable' ? folder.record.record : undefined;
+      const launch = record?.launch?.spec;
+      return {
+        name: folder.name.slice(0, 128),
+        vmDir: folder.vmDir,
+        ...(record === undefined ? {} : { uid: record.uid.slice(0, 64) }),
+        running: folder.process.kind === 'present',
+        ...(launch === undefined
+          ? {}
+          : { architecture: launch.architecture, vcpus: launch.vcpus, memory: `${launch.memoryMiB}Mi` }),
+        ...(record === undefined
+          ? {}
+          : {
+              disks: Object.values(record.disks)
+                .slice(0, 32)
+                .map(({ path, sizeBytes }) => ({
+                  path,
+                  ...(sizeBytes === undefined ? {} : { size: formatQuantity(sizeBytes) }),
+                })),
+            }),
+      };
+    }),
+  };
+}
+
+/** A status that differs in nothing but volatile figures stays as it is, unless they are due. */
+function keepVolatile(previous: HostStatus | undefined, next: HostStatus, refresh: boolean): HostStatus {
+  if (previous === undefined || refresh) return next;
+  const calm = ({ roundTripMs: _r, info, ...rest }: HostStatus) => ({ ...rest, info: { ...info, vmDir: undefined } });
+  return isDeepStrictEqual(JSON.parse(JSON.stringify(calm(previous))), JSON.parse(JSON.stringify(calm(next))))
+    ? previous
+    : next;
+}

@@ -1,0 +1,35 @@
+/** Status into the store: recomputed on the newest object where another write came between, dropped where the object is gone. */
+import { ConflictError, NotFoundError } from '../api/errors.ts';
+import type { ObjectOf, StatusOf } from '../api/kinds.ts';
+import type { Kind, ObjectRef } from '../api/meta.ts';
+import type { Store } from '../store/store.ts';
+
+const ATTEMPTS = 5;
+
+/**
+ * Resolves to the object as it is now; undefined where it is gone.
+ * @param statusFrom the new status on top of the newest object; undefined leaves it as it is
+ */
+export async function writeStatus<K extends Kind>(
+  store: Store,
+  kind: K,
+  object: ObjectOf<K>,
+  statusFrom: (newest: ObjectOf<K>) => StatusOf<K> | undefined,
+): Promise<ObjectOf<K> | undefined> {
+  let newest: ObjectOf<K> | undefined = object;
+  const ref: ObjectRef = object.metadata;
+  for (let attempt = 1; newest !== undefined; attempt += 1) {
+    if (newest.metadata.uid !== object.metadata.uid) return undefined;
+    const status = statusFrom(newest);
+    if (status === undefined) return newest;
+    const { uid, resourceVersion } = newest.metadata;
+    try {
+      return await store.updateStatus(kind, ref, status, { uid, resourceVersion });
+    } catch (error) {
+      if (error instanceof NotFoundError) return undefined;
+      if (!(error instanceof ConflictError) || attempt >= ATTEMPTS) throw error;
+      newest = await store.get(kind, ref);
+    }
+  }
+  return undefined;
+}

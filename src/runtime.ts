@@ -1,0 +1,141 @@
+/** The real things behind a session: the file store, the local host, the loop. */
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
+import type { Subscription } from 'rxjs';
+import { type Manifest, parseManifest } from './api/admission.ts';
+import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
+import { DEFAULT_VM_DIR } from './api/host.ts';
+import { API_VERSION } from './api/meta.ts';
+import type { GlobalOptions, LoopSupervisor, Session } from './cli/session.ts';
+import { LocalShell } from './host/local-shell.ts';
+import { QemuDriver } from './qemu/driver.ts';
+import { type ControllerEvent, runController } from './reconcile/controller.ts';
+import { type FileStore, openFileStore } from './store/file-store.ts';
+
+export async function openSession(options: GlobalOptions): Promise<Session> {
+  const storeDir = storeFolder(options);
+  const store = await openFileStore({ dir: storeDir });
+  try {
+    await ensureLocalhost(store, options);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  const loop = new FileStoreLoop(store);
+  return {
+    store,
+    storeDir,
+    loop,
+    shellFor: () => new LocalShell(),
+    close: async () => {
+      loop.stop();
+      await store.close();
+    },
+  };
+}
+
+/** Never the current folder: a command started elsewhere must find the same VMs. */
+export function storeFolder({ store }: GlobalOptions): string {
+  const named = store ?? process.env['QEMU_OPERATOR_STORE'];
+  if (named !== undefined && named !== '') return resolve(named);
+  if (process.getuid?.() === 0) return '/etc/qemu-operator';
+  return join(absoluteOr(process.env['XDG_CONFIG_HOME'], join(homedir(), '.config')), 'qemu-operator');
+}
+
+/** The XDG base directory specification: a relative value counts as none. */
+function absoluteOr(value: string | undefined, otherwise: string): string {
+  return value !== undefined && isAbsolute(value) ? value : otherwise;
+}
+
+function vmFolder({ vmDir }: GlobalOptions): string {
+  const named = vmDir ?? process.env['QEMU_OPERATOR_VM_DIR'];
+  if (named !== undefined && named !== '') return resolve(named);
+  try {
+    mkdirSync(DEFAULT_VM_DIR, { recursive: true });
+    accessSync(DEFAULT_VM_DIR, constants.W_OK);
+    return DEFAULT_VM_DIR;
+  } catch {
+    return join(absoluteOr(process.env['XDG_DATA_HOME'], join(homedir(), '.local', 'share')), 'qemu-operator');
+  }
+}
+
+/** The Host of this machine is made at the first start, with its defaults written out for people to see and change. */
+async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promise<void> {
+  const known = await store.get('Host', { name: 'localhost' });
+  if (known !== undefined) {
+    if (options.vmDir === undefined || resolve(options.vmDir) === known.spec.vmDir) return;
+    throw new InvalidObjectError('--vm-dir', [
+      {
+        field: 'vmDir',
+        value: JSON.stringify(options.vmDir),
+        message: `Host localhost exists and has vmDir ${known.spec.vmDir}; the option only serves its first start`,
+      },
+    ]);
+  }
+  const manifest = parseManifest({
+    apiVersion: API_VERSION,
+    kind: 'Host',
+    metadata: { name: 'localhost' },
+    spec: { local: {}, vmDir: vmFolder(options), allowedPaths: ['/'] },
+  }) as Manifest<'Host'>;
+  try {
+    await store.create(manifest);
+  } catch (error) {
+    // Another process was faster.
+    if (!(error instanceof AlreadyExistsError)) throw error;
+  }
+}
+
+class FileStoreLoop implements LoopSupervisor {
+  readonly #store: FileStore;
+  readonly #listeners: ((event: ControllerEvent) => void)[] = [];
+  #lock: { release(): void } | undefined;
+  #subscription: Subscription | undefined;
+
+  constructor(store: FileStore) {
+    this.#store = store;
+  }
+
+  get running(): boolean {
+    return this.#subscription !== undefined;
+  }
+
+  onEvent(listener: (event: ControllerEvent) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  start(): 'here' | 'elsewhere' {
+    if (this.running) return 'here';
+    const lock = this.#store.controllerLock.tryAcquire();
+    if (lock === undefined) return 'elsewhere';
+    this.#run(lock);
+    return 'here';
+  }
+
+  async standBy(signal: AbortSignal, onStarted?: () => void): Promise<void> {
+    if (!this.running) {
+      const lock = await this.#store.controllerLock.acquire(signal);
+      if (signal.aborted) lock.release();
+      else this.#run(lock);
+    }
+    if (!this.running) return;
+    onStarted?.();
+    signal.addEventListener('abort', () => this.stop(), { once: true });
+  }
+
+  #run(lock: { release(): void }): void {
+    this.#lock = lock;
+    const events$ = runController({ store: this.#store, driverFor: () => new QemuDriver(new LocalShell()) });
+    this.#subscription = events$.subscribe((event) => {
+      for (const listener of this.#listeners) listener(event);
+    });
+  }
+
+  stop(): void {
+    this.#subscription?.unsubscribe();
+    this.#subscription = undefined;
+    this.#lock?.release();
+    this.#lock = undefined;
+  }
+}
