@@ -35,8 +35,9 @@ function tryLock(path: string): { release(): void } | undefined {
   let sqlite: DatabaseSync | undefined;
   try {
     sqlite = new DatabaseSync(path, { timeout: 0 });
-    sqlite.exec('PRAGMA locking_mode=exclusive; BEGIN EXCLUSIVE;');
+    // Never opened with node:fs while it may be locked: closing any descriptor of a file frees the process's POSIX locks.
     chmodSync(path, 0o600);
+    sqlite.exec('PRAGMA locking_mode=exclusive; BEGIN EXCLUSIVE;');
   } catch (error) {
     sqlite?.close();
     if (resultCode(error) === SQLITE_BUSY) return undefined;

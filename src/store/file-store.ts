@@ -10,7 +10,7 @@
  *
  * Any process may open it and write. Folders are made with mode 0700, files with 0600.
  */
-import { accessSync, chmodSync, constants, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ApiError, messageOf, StoreUnavailableError } from '../api/errors.ts';
@@ -23,7 +23,7 @@ import { ManifestFollower } from './manifest-follower.ts';
 import { ManifestIndex } from './manifest-index.ts';
 import { ManifestSources, type SyncResult } from './manifest-sources.ts';
 import { ObjectTable } from './object-table.ts';
-import type { ControllerLock, Store } from './store.ts';
+import type { ControllerLock, SourceProblem, Store } from './store.ts';
 import { TableStore } from './table-store.ts';
 
 export interface FileStoreOptions extends FeedTimes {
@@ -62,13 +62,23 @@ export async function openFileStore(options: FileStoreOptions): Promise<FileStor
     const settleMs = options.settleMs ?? SETTLE_MS;
     const sources = new ManifestSources({ db, table, index: new ManifestIndex(db), folder, settleMs });
     const store = new LocalFileStore({ dir, db, table, sources, options, lock: join(state, 'controller.db') });
-    const first = await settled(() => store.look(), settleMs);
+    const first = await settled(() => firstLook(store), settleMs);
     folder.sweep(first.scan.folders);
     store.follow(first, settleMs);
     return store;
   } catch (error) {
     db.close();
     throw error;
+  }
+}
+
+/** Objects can be read and VMs run on although manifests cannot be taken in now (a full disk, a damaged entry). */
+function firstLook(store: LocalFileStore): SyncResult {
+  try {
+    return store.look();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    return { scan: { files: new Map(), folders: [], unreadable: new Map() }, unsettled: false, changed: false };
   }
 }
 
@@ -112,6 +122,7 @@ function makeFolders(dir: string, typeOf: (path: string) => number): void {
 function openDatabase(dir: string, path: string): Database {
   const inode = () => statSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
   let opened: bigint | undefined;
+  makeFile(path);
   const db = new Database(path, () => {
     if (opened === undefined || inode() === opened) return;
     throw new StoreUnavailableError(
@@ -119,9 +130,17 @@ function openDatabase(dir: string, path: string): Database {
         'bring it back, or restart qemu-operator',
     );
   });
-  chmodSync(path, 0o600);
   opened = inode();
   return db;
+}
+
+/** With its mode from the beginning: SQLite gives the same to the files beside it. */
+function makeFile(path: string): void {
+  try {
+    closeSync(openSync(path, 'a', 0o600));
+  } catch {
+    // SQLite meets the same obstacle next, and says what it is.
+  }
 }
 
 interface Parts {
@@ -139,6 +158,7 @@ class LocalFileStore extends TableStore implements FileStore {
   readonly #sources: ManifestSources;
   readonly #rescanMs: number;
   #follower: ManifestFollower | undefined;
+  #failure: string | undefined;
 
   constructor({ dir, db, table, sources, lock, options: { pollMs, bookmarkMs, rescanMs } }: Parts) {
     super({ db, table, sources, pollMs, bookmarkMs });
@@ -148,14 +168,26 @@ class LocalFileStore extends TableStore implements FileStore {
     this.#rescanMs = rescanMs ?? RESCAN_MS;
   }
 
+  /** One look at the manifests; where it fails, sourceProblems() says so until one succeeds. */
   look(): SyncResult {
-    const result = this.#sources.sync();
-    if (result.changed) this.wake();
-    return result;
+    try {
+      const result = this.#sources.sync();
+      this.#failure = undefined;
+      if (result.changed) this.wake();
+      return result;
+    } catch (error) {
+      this.#failure = messageOf(error);
+      throw error;
+    }
   }
 
   sync(): void {
     this.look();
+  }
+
+  override sourceProblems(): readonly SourceProblem[] {
+    const failure = this.#failure === undefined ? [] : [{ source: '.', message: this.#failure }];
+    return [...failure, ...super.sourceProblems()];
   }
 
   follow(first: SyncResult, settleMs: number): void {

@@ -153,11 +153,10 @@ export function checkPreconditions({ kind, metadata }: StoredObject, wanted: Pre
 /** @throws InvalidObjectError where the whole is not a valid object, or may not follow `before`. */
 function admit(before: StoredObject, after: StoredObject, specPatch: unknown): void {
   const { kind, metadata } = after;
-  const { labels, annotations, finalizers } = metadata;
   parseManifest({
     apiVersion: API_VERSION,
     kind,
-    metadata: plainJson({ ...refOf(metadata), labels, annotations, finalizers }),
+    metadata: { ...refOf(metadata), ...changedMeta(before.metadata, metadata) },
     spec: strictView(before, after, specPatch),
   });
   if (isDeepStrictEqual(before.spec, after.spec)) return;
@@ -165,24 +164,31 @@ function admit(before: StoredObject, after: StoredObject, specPatch: unknown): v
   if (old.problem === undefined) validateUpdate(old.object, readSpec(kind, metadata.name, after.spec) as SpecOf<Kind>);
 }
 
+/** What a write leaves alone is not judged: a rule that came later must not hold up the release of a finalizer. */
+function changedMeta(before: ObjectMeta, after: ObjectMeta): JsonRecord {
+  const fields = ['labels', 'annotations', 'finalizers'] as const;
+  const changed = fields.filter((field) => after[field] && !isDeepStrictEqual(before[field], after[field]));
+  return Object.fromEntries(changed.map((field) => [field, plainJson(after[field])]));
+}
+
 /**
- * The spec as admission judges it. What a newer version stored and this one does not know is no fault of the patch,
- * so the patch is judged on top of what this version reads; a spec it cannot read is judged as a whole, so that a
- * patch can mend it, and not at all where the patch leaves it alone.
+ * The spec as admission judges it: not at all where the write leaves it alone. What a newer version stored and this
+ * one does not know is no fault of a patch, so the patch is judged on top of what this version reads; a spec it
+ * cannot read is judged as a whole, so that a patch can mend it.
  */
 function strictView(before: StoredObject, after: StoredObject, specPatch: unknown): unknown {
+  if (isDeepStrictEqual(before.spec, after.spec)) return PLACEHOLDER[after.kind];
   const { object, problem } = readObject(before);
-  const untouched = isDeepStrictEqual(before.spec, after.spec);
   if (problem === undefined) {
     const patchedSpec = mergePatch(object.spec, specPatch);
     return isRecord(specPatch) && Object.keys(specPatch).length > 0
       ? patchedSpec
       : readSpec(after.kind, after.metadata.name, after.spec);
   }
-  return untouched ? PLACEHOLDER[after.kind] : after.spec;
+  return after.spec;
 }
 
-/** Valid specs, to judge the metadata of an object whose spec cannot be read. */
+/** Valid specs, to judge metadata alone. */
 const PLACEHOLDER: Readonly<Record<Kind, unknown>> = {
   VirtualMachine: { architecture: 'x86_64', vmName: 'x' },
   Host: { local: {} },

@@ -84,6 +84,12 @@ test('a damaged entry is told by every answer that would need it, and is nobody 
     await expect(ask()).rejects.toThrow(/VirtualMachine default\/web-1 is damaged.*nothing is deleted.*backup/);
   }
   expect(folder.read('default/web-1.yaml')).toBe(before);
+  // Manifests cannot be taken in while it is so: that is told, and what can be read is read.
+  folder.write('default/web-1.yaml', before.replace('x86_64', 'x86_64\n  vcpus: 9'));
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect(() => again.sync()).toThrow(StoreUnavailableError);
+  expect(again.sourceProblems()).toEqual([{ source: '.', message: expect.stringContaining('is damaged') }]);
+  await (await folder.open()).close();
   expect(await again.get('VirtualMachine', { ...WEB, name: 'web-2' })).toBeDefined();
 });
 

@@ -52,6 +52,7 @@ describe('verbs', () => {
       ['.state/secrets', 0o700],
       ['default/web-1.yaml', 0o600],
       ['.state/store.db', 0o600],
+      ['.state/store.db-wal', 0o600],
     ] as const) {
       expect([path, statSync(folder.path(path)).mode & 0o777]).toEqual([path, mode]);
     }

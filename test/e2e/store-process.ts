@@ -1,6 +1,6 @@
 /**
  * One process of several on a store, started by the tests of store-processes and store-faults:
- * `node store-process.ts WORK DIR [N]`. What it has done is told on stdout, one word or JSON value a line.
+ * `node store-process.ts WORK DIR [N [NAME]]`. What it has done is told on stdout, one word or JSON value a line.
  */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { ApiError, ConflictError } from '../../src/api/errors.ts';
 import { type FileStore, openFileStore } from '../../src/store/file-store.ts';
 import { manifestOf } from './store-manifest.ts';
 
-const [work = '', dir = '', count = '0'] = process.argv.slice(2);
+const [work = '', dir = '', count = '0', name = 'web-1'] = process.argv.slice(2);
 const WEB = { namespace: 'default', name: 'web-1' };
 const say = (value: unknown) => process.stdout.write(`${typeof value === 'string' ? value : JSON.stringify(value)}\n`);
 const signal = new AbortController().signal;
@@ -137,6 +137,12 @@ async function unreadable(): Promise<void> {
   say({ closed, patch, mended, folder, remove, vcpus, opened });
 }
 
+/** Counts in a declared field, which is in the file too. */
+async function declared(store: FileStore): Promise<void> {
+  const ref = { namespace: 'default', name };
+  for (let n = 1; n <= Number(count); n += 1) await store.patch('VirtualMachine', ref, { spec: { vcpus: n } });
+}
+
 async function hold(store: FileStore): Promise<void> {
   say('waiting');
   await store.controllerLock.acquire(signal);
@@ -148,6 +154,7 @@ const WORK: Readonly<Record<string, () => Promise<void>>> = {
   hold: async () => hold(await open()),
   increment: async () => increment(await open()),
   churn: async () => churn(await open()),
+  declared: async () => declared(await open()),
   'small-disk': smallDisk,
   unreadable,
 };

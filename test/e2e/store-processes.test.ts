@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { eventually, StoreFolder, WEB } from './store-folder.ts';
+import { eventually, manifest, StoreFolder, WEB } from './store-folder.ts';
 import { manifestOf } from './store-manifest.ts';
 
 const PROCESS = fileURLToPath(new URL('store-process.ts', import.meta.url));
@@ -21,8 +21,8 @@ afterEach(async () => {
 });
 
 /** A process of its own at work on the store; `lines` grows as it speaks. */
-function start(work: string, n = 0): { child: ChildProcess; lines: string[] } {
-  const child = spawn(process.execPath, [PROCESS, work, folder.dir, String(n)], {
+function start(work: string, n = 0, name = 'web-1'): { child: ChildProcess; lines: string[] } {
+  const child = spawn(process.execPath, [PROCESS, work, folder.dir, String(n), name], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   children.push(child);
@@ -51,6 +51,18 @@ test('two processes that write at once lose nothing', async () => {
   await Promise.all(workers.map(({ child }) => once(child, 'close')));
   expect(workers.map(({ child }) => child.exitCode)).toEqual([0, 0]);
   expect((await store.get('VirtualMachine', WEB))?.metadata.annotations?.['n']).toBe('300');
+});
+
+test('two processes that change declared fields write into one file without treading on each other', async () => {
+  folder.write('all.yaml', `${manifest(['vcpus: 99  # a'], 'a')}---\n${manifest(['vcpus: 99  # b'], 'b')}`);
+  const store = await folder.open();
+  const workers = [start('declared', 60, 'a'), start('declared', 70, 'b')];
+  await Promise.all(workers.map(({ child }) => once(child, 'close')));
+  expect(workers.map(({ child }) => child.exitCode)).toEqual([0, 0]);
+  expect(folder.read('all.yaml')).toBe(`${manifest(['vcpus: 60  # a'], 'a')}---\n${manifest(['vcpus: 70  # b'], 'b')}`);
+  const { items } = await store.list('VirtualMachine');
+  expect(items.map(({ spec }) => spec.vcpus)).toEqual([60, 70]);
+  expect(store.problems()).toEqual([]);
 });
 
 test('a watch sees what another process writes, soon and in order', async () => {
