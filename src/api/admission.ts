@@ -75,7 +75,7 @@ function kindOf(value: unknown): Kind {
   const issues: FieldIssue[] = [];
   if (apiVersion !== API_VERSION) issues.push(mustBe('apiVersion', apiVersion, API_VERSION));
   if (known === undefined) {
-    const near = typeof kind === 'string' ? nearNames(kind.slice(0, 64), KINDS) : [];
+    const near = typeof kind === 'string' ? nearNames(kind, KINDS) : [];
     const advice = near.length > 0 ? `; did you mean ${near.join(' or ')}?` : '';
     issues.push(mustBe('kind', kind, `one of ${KINDS.join(', ')}${advice}`));
   }

@@ -79,10 +79,9 @@ export function quoteValue(value: unknown): string {
 
 function jsonOf(value: unknown): string {
   try {
-    return JSON.stringify(value) ?? String(value);
+    return JSON.stringify(value, (_key, one) => (typeof one === 'bigint' ? `${one}` : one)) ?? String(value);
   } catch {
-    // A bigint, or a value that contains itself.
-    return String(value);
+    return 'a value that contains itself';
   }
 }
 
@@ -98,18 +97,19 @@ export function oneLine(message: string, max: number): string {
   return line.length <= max ? line : `${line.slice(0, max - 1)}…`;
 }
 
-/** The candidates that look most like what was asked for: for "did you mean". */
+/** The candidates that look most like what was asked for: for "did you mean". One that differs in case alone wins. */
 export function nearNames(asked: string, candidates: Iterable<string>, most = 3): string[] {
-  const wanted = asked.toLowerCase();
-  return [...candidates]
+  const wanted = asked.slice(0, 64).toLowerCase();
+  const ranked = [...candidates]
     .map((name) => ({ name, distance: editDistance(wanted, name.toLowerCase()) }))
     .filter(
       ({ name, distance }) =>
-        distance <= Math.max(1, Math.floor(wanted.length / 3)) || name.toLowerCase().includes(wanted),
+        distance <= Math.max(1, Math.floor(wanted.length / 3)) ||
+        (wanted !== '' && name.toLowerCase().includes(wanted)),
     )
-    .sort((a, b) => a.distance - b.distance || (a.name < b.name ? -1 : 1))
-    .slice(0, most)
-    .map(({ name }) => name);
+    .sort((a, b) => a.distance - b.distance || (a.name < b.name ? -1 : 1));
+  const same = ranked.filter(({ distance }) => distance === 0);
+  return (same.length > 0 ? same : ranked).slice(0, most).map(({ name }) => name);
 }
 
 function editDistance(a: string, b: string): number {

@@ -93,6 +93,7 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
 };
 
 function valueAdvice(input: unknown, values: readonly string[]): string {
+  if (typeof input !== 'string' && typeof input !== 'boolean') return '';
   const asked = String(input).toLowerCase().slice(0, 64);
   const other = OTHER_WORDS[asked];
   if (other !== undefined && values.includes(other)) return `; did you mean ${other}?`;
@@ -109,7 +110,7 @@ function sizeAdvice(input: unknown): string {
 
 /** The known sibling fields stand in the schema; the nearest ones to a mistyped one are worth naming. */
 function suggestion(key: string, names: readonly string[]): string {
-  const near = nearNames(key.slice(0, 64), names);
+  const near = nearNames(key, names);
   if (near.length > 0) return `; did you mean ${near.join(' or ')}?`;
   return names.length > 0 ? `; allowed are ${names.join(', ')}` : '; none is allowed here';
 }
