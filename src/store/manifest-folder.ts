@@ -60,10 +60,10 @@ export class ManifestFolder {
   /** Removes staged content that a crash left behind; what is still wanted of it is staged again. */
   sweep(folders: readonly string[]): void {
     for (const folder of folders) {
-      for (const name of readdirSync(join(this.dir, folder)).filter((one) => one.startsWith(STAGED))) {
-        const path = join(this.dir, folder, name);
-        const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-        if (age > LEFTOVER_MS) rmSync(path, { force: true });
+      try {
+        sweepFolder(join(this.dir, folder));
+      } catch {
+        // Leftovers harm nobody.
       }
     }
   }
@@ -234,6 +234,14 @@ const STAGED = '.qemu-operator-staged-';
 /** Named by content, so that whoever finishes a write finds it. */
 function stagedPath(target: string, text: string): string {
   return join(dirname(target), `${STAGED}${hashOf(`${basename(target)}\n${text}`).slice(0, 16)}`);
+}
+
+function sweepFolder(folder: string): void {
+  for (const name of readdirSync(folder).filter((one) => one.startsWith(STAGED))) {
+    const path = join(folder, name);
+    const changedAtMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+    if (Date.now() - changedAtMs > LEFTOVER_MS) rmSync(path, { force: true });
+  }
 }
 
 function syncFolder(path: string): void {

@@ -3,13 +3,14 @@
  * `node store-process.ts WORK DIR [N [NAME]]`. What it has done is told on stdout, one word or JSON value a line.
  */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, chownSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ApiError, ConflictError } from '../../src/api/errors.ts';
 import { type FileStore, openFileStore } from '../../src/store/file-store.ts';
 import { manifestOf } from './store-manifest.ts';
 
 const [work = '', dir = '', count = '0', name = 'web-1'] = process.argv.slice(2);
+const NOBODY = 65_534;
 const WEB = { namespace: 'default', name: 'web-1' };
 const say = (value: unknown) => process.stdout.write(`${typeof value === 'string' ? value : JSON.stringify(value)}\n`);
 const signal = new AbortController().signal;
@@ -98,9 +99,9 @@ function fill(path: string): void {
 async function readOnly(store: FileStore, unchanged: () => Promise<boolean>): Promise<unknown> {
   const same = await unchanged();
   await store.close();
-  execFileSync('mount', ['-o', 'remount,ro', dir]);
+  execFileSync('mount', ['-o', 'remount,bind,ro', dir]);
   const opened = await said(open);
-  execFileSync('mount', ['-o', 'remount,rw', dir]);
+  execFileSync('mount', ['-o', 'remount,bind,rw', dir]);
   const again = await open();
   const object = await again.get('VirtualMachine', WEB);
   await again.close();
@@ -109,6 +110,11 @@ async function readOnly(store: FileStore, unchanged: () => Promise<boolean>): Pr
 
 /** As an ordinary user: manifests and folders that may not be read or written. */
 async function unreadable(): Promise<void> {
+  if (process.getuid?.() === 0) {
+    chownSync(dir, NOBODY, NOBODY);
+    process.setgid?.(NOBODY);
+    process.setuid?.(NOBODY);
+  }
   const store = await open();
   const problems = () => {
     store.sync();
