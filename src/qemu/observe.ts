@@ -15,7 +15,8 @@ import type {
 import { parseMarker, parseRecord, parseStopMarker } from '../reconcile/record.ts';
 import { parseImageHeader } from './image-header.ts';
 import type { Monitors } from './monitors.ts';
-import type { Probe, ProbedPath, ProbedVmDir } from './probe.ts';
+import type { Probe, ProbedVmDir } from './probe.ts';
+import type { ProbedPath } from './probe-paths.ts';
 
 const MAX_STRANGERS = 50;
 const QMP_MS = 3_000;

@@ -1,12 +1,13 @@
 /**
- * One look at a host as one script: a constant number of processes there, however many VMs. This file holds the
- * script and reads its answer into plain facts; observe.ts gives them meaning.
+ * One look at a host as one script (probe-script.ts), its answer read into plain facts; observe.ts gives them meaning.
  * Whatever lies in files is data: lines are told apart by the paths that we asked for, never by their content.
  */
 
 import { randomBytes } from 'node:crypto';
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
 import type { Shell } from '../host/shell.ts';
+import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
+import { PROBE_SCRIPT } from './probe-script.ts';
 
 export interface ProbeRequest {
   readonly vmDirs: readonly string[];
@@ -56,111 +57,6 @@ export interface ProbedProcess {
   readonly startTicks: number;
 }
 
-export interface ProbedPath {
-  readonly resolved: string;
-  readonly parent: boolean;
-  readonly readable: boolean;
-  readonly stat?: {
-    readonly bytes: number;
-    readonly actualBytes: number;
-    readonly mtime: string;
-    readonly type: string;
-  };
-  readonly freeBytes?: number;
-  readonly head?: Buffer;
-}
-
-/** Enough of an image for the qcow2 header, its extensions and the name of a backing file. */
-const HEAD_BYTES = 1024;
-
-const SCRIPT = `
-LC_ALL=C; export LC_ALL; umask 077; set +e
-nonce=$1 bootfile=$2 midfile=$3 nd=$4 nl=$5; shift 5
-s() { printf '@%s %s\\n' "$nonce" "$*"; }
-up= boot= mid=
-read -r up _ </proc/uptime; read -r boot <"$bootfile"; read -r mid <"$midfile"
-s host
-echo "$up $boot $mid $(date +%s%3N) $(getconf CLK_TCK) $(id -u)"
-s tools
-for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do
-  p=$(command -v $c) && stat -L -c '%n %s %Y' "$p"
-done
-stat -c '%n %Y' /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF 2>/dev/null
-[ -e /dev/kvm ] && echo kvm; [ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable
-own=' '
-i=0
-while [ $i -lt $nd ]; do
-  d=$1; shift; i=$((i+1))
-  s vmdir "$d"
-  if ! [ -d "$d" ]; then echo absent; continue; fi
-  if ! cd "$d" 2>/dev/null || ! [ -w . ]; then echo not-writable; else echo present; fi
-  cd "$d" 2>/dev/null || continue
-  stat -f -c '%S %a %b' .
-  s marker; grep -aHm1 '' ./${MARKER_FILE} 2>/dev/null
-  s folders; printf '%s\\0' ./*/ ; echo
-  s entries; printf '%s\\0' ./*/* ./*/.[!.]* ; echo
-  s records; grep -aHm1 '' ./*/${FOLDER_FILES.record} 2>/dev/null
-  s stops; grep -aHm1 '' ./*/${FOLDER_FILES.stop} 2>/dev/null
-  s pids; grep -aHm1 '' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
-  s inodes; stat -c '%i %n' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
-  for f in ./*/${FOLDER_FILES.pidfile}; do
-    p=; [ -r "$f" ] && read -r p <"$f"
-    case $p in ''|*[!0-9]*) ;; *) own="$own$p ";; esac
-  done
-done
-cd /
-s locks; grep -F POSIX /proc/locks
-s unix; grep -F ' 00010000 ' /proc/net/unix
-all=$own
-strange=
-for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do
-  p=\${f#/proc/}; p=\${p%/comm}
-  case $own in *" $p "*) ;; *) strange="$strange $p"; all="$all$p ";; esac
-done
-s stat
-set --  "$@" --; stats=
-for p in $all; do stats="$stats /proc/$p/stat"; done
-[ -n "$stats" ] && cat $stats 2>/dev/null
-for p in $strange; do s stranger $p; head -c 16384 /proc/$p/cmdline 2>/dev/null; echo; done
-s logs
-i=0; n=$#; have=0
-while [ $i -lt $nl ]; do
-  f=$1/${FOLDER_FILES.log}; shift; i=$((i+1))
-  [ -r "$f" ] && { set -- "$@" "$f"; have=$((have+1)); }
-done
-# The arguments are now: paths, "--", logs.
-paths=0; for a in "$@"; do [ "$a" = -- ] && break; paths=$((paths+1)); done
-k=0
-while [ $k -lt $paths ]; do a=$1; shift; set -- "$@" "$a"; k=$((k+1)); done
-shift
-# Now: logs, paths.
-k=0; logs=$have
-if [ $have -gt 0 ]; then
-  awk -v n=$have 'BEGIN { for (i = n + 1; i < ARGC; i++) delete ARGV[i] } FNR == 1 { if (f != "") print f "\\t" l; f = FILENAME } { l = substr($0, 1, 1000) } END { if (f != "") print f "\\t" l }' "$@" 2>/dev/null
-fi
-while [ $k -lt $have ]; do shift; k=$((k+1)); done
-[ $# -gt 0 ] || { s end; return 0; }
-s real; readlink -m -- "$@"
-s access
-for f in "$@"; do
-  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; echo "$r $d"
-done
-s files; stat -L -c '%s %b %Y %n	%F' -- "$@" 2>/dev/null
-s fs; stat -f -c '%S %a %n' -- "$@" 2>/dev/null
-s block
-for f in "$@"; do
-  [ -b "$f" ] && printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"
-done
-k=0; n=$#
-while [ $k -lt $n ]; do
-  f=$1; shift; k=$((k+1))
-  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && set -- "$@" "$f"
-done
-s heads
-[ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | od -An -v -tx1
-s end
-`;
-
 const TIMEOUT_MS = 15_000;
 
 /** @throws HostUnreachableError, ScriptTimeoutError, or Error where the host's answer makes no sense */
@@ -177,7 +73,7 @@ export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSi
     ...logs,
     ...paths,
   ];
-  const result = await shell.run(SCRIPT, args, { timeoutMs: TIMEOUT_MS, signal });
+  const result = await shell.run(PROBE_SCRIPT, args, { timeoutMs: TIMEOUT_MS, signal });
   return parseProbe(result.stdout, request, nonce);
 }
 
@@ -221,10 +117,6 @@ function sectionsOf(text: string, nonce: string): Section[] {
     else sections.at(-1)?.lines.push(line);
   }
   return sections;
-}
-
-function utf8(latin1: string): string {
-  return Buffer.from(latin1, 'latin1').toString('utf8');
 }
 
 function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
@@ -342,76 +234,4 @@ function logsOf(lines: readonly string[], folders: readonly string[]): Map<strin
       logs.set(folder, utf8(line.slice(end + FOLDER_FILES.log.length + 2)));
   }
   return logs;
-}
-
-function pathsOf(first: (name: string) => string[], asked: readonly string[]): Map<string, ProbedPath> {
-  const real = first('real');
-  const access = first('access');
-  const stats = statsOf(first('files'));
-  const free = new Map<string, number>();
-  for (const line of first('fs')) {
-    const match = /^(\d+) (\d+) (.*)$/.exec(line);
-    if (match !== null) free.set(utf8(match[3] ?? ''), Number(match[1]) * Number(match[2]));
-  }
-  const blocks = new Map<string, number>();
-  for (const line of first('block')) {
-    const match = /^(\d+) (.*)$/.exec(line);
-    if (match !== null) blocks.set(utf8(match[2] ?? ''), Number(match[1]));
-  }
-  const heads = headsOf(first('heads'), asked);
-  return new Map(
-    asked.map((path, index): [string, ProbedPath] => {
-      const stat = stats.get(path);
-      const bytes = blocks.get(path);
-      const freeBytes = free.get(path);
-      const head = heads.get(path);
-      return [
-        path,
-        {
-          resolved: utf8(real[index] ?? path),
-          readable: access[index]?.startsWith('1') === true,
-          parent: access[index]?.endsWith('1') === true,
-          ...(stat === undefined ? {} : { stat: bytes === undefined ? stat : { ...stat, bytes } }),
-          ...(freeBytes === undefined ? {} : { freeBytes }),
-          ...(head === undefined ? {} : { head }),
-        },
-      ];
-    }),
-  );
-}
-
-function statsOf(lines: readonly string[]): Map<string, NonNullable<ProbedPath['stat']>> {
-  const stats = new Map<string, NonNullable<ProbedPath['stat']>>();
-  for (const line of lines) {
-    const match = /^(\d+) (\d+) (\d+) (.*)\t([^\t]*)$/.exec(line);
-    if (match === null) continue;
-    stats.set(utf8(match[4] ?? ''), {
-      bytes: Number(match[1]),
-      actualBytes: Number(match[2]) * 512,
-      mtime: match[3] ?? '',
-      type: match[5] ?? '',
-    });
-  }
-  return stats;
-}
-
-/** `head -v` writes `==> path <==` before each; the paths and their order are ours, so content cannot fake one. */
-function headsOf(hexLines: readonly string[], asked: readonly string[]): Map<string, Buffer> {
-  const bytes = Buffer.from(hexLines.join('').replaceAll(' ', ''), 'hex');
-  const heads = new Map<string, Buffer>();
-  let at = 0;
-  for (const path of asked) {
-    const header = Buffer.from(`==> ${path} <==\n`);
-    const separator = at > 0 && bytes[at] === 10 ? 1 : 0;
-    if (!bytes.subarray(at + separator, at + separator + header.length).equals(header)) continue;
-    const from = at + separator + header.length;
-    const next = asked
-      .slice(asked.indexOf(path) + 1)
-      .map((other) => bytes.indexOf(`\n==> ${other} <==\n`, from))
-      .filter((index) => index >= 0 && index - from <= HEAD_BYTES);
-    const end = Math.min(bytes.length, from + HEAD_BYTES, ...next);
-    heads.set(path, bytes.subarray(from, end));
-    at = end;
-  }
-  return heads;
 }

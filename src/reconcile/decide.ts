@@ -5,8 +5,9 @@
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
-import { decideOff, decideOn, decideStop } from './power.ts';
+import { decideOff, decideOn } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
+import { decideStop } from './stop.ts';
 import { pathProblem } from './storage.ts';
 
 export function isPaused(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {

@@ -91,6 +91,14 @@ export type OwnershipRecord = z.infer<typeof recordSchema>;
 export type DiskRecord = OwnershipRecord['disks'][string];
 export type LaunchRecord = Omit<NonNullable<OwnershipRecord['launch']>, 'spec'> & { readonly spec: LaunchSpec };
 
+/** reclaimPolicy absent: what we created goes with the VM, what existed stays. */
+export function reclaimOf(
+  state: 'creating' | 'created' | 'attached' | undefined,
+  policy: 'Delete' | 'Retain' | undefined,
+): 'Delete' | 'Retain' {
+  return policy ?? (state === 'attached' ? 'Retain' : 'Delete');
+}
+
 export type RecordState =
   | { readonly kind: 'absent' }
   | { readonly kind: 'readable'; readonly record: OwnershipRecord }

@@ -5,7 +5,8 @@ import { formatQuantity } from '../api/quantity.ts';
 import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual-machine.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
 import type { SeenProcess } from './observed.ts';
-import type { OwnershipRecord } from './record.ts';
+import { phaseOf } from './phase.ts';
+import { type OwnershipRecord, reclaimOf } from './record.ts';
 
 const MAX_HISTORY = 20;
 
@@ -50,7 +51,7 @@ export function statusOf(vm: VirtualMachine, pass: Pass, source?: SourceProblem)
   const facts = pass.kind === 'seen' ? seenFacts(vm, pass) : keptFacts(previous);
   return defined({
     observedGeneration: generation,
-    phase: pass.kind === 'seen' ? phaseOf(vm, pass) : unseenPhase(vm, pass),
+    phase: pass.kind === 'seen' ? phaseOf(vm, pass.decision, processOf(pass)) : unseenPhase(vm, pass),
     message: message.slice(0, 1024),
     conditions: conditionsFrom(findings, previous?.conditions, at, generation),
     ...facts,
@@ -175,48 +176,6 @@ export function pendingOf(pass: SeenPass): PendingChange[] {
     : [];
 }
 
-function phaseOf(vm: VirtualMachine, pass: SeenPass): Phase {
-  const { decision } = pass;
-  const process = processOf(pass);
-  if (vm.metadata.deletionTimestamp !== undefined) return 'Terminating';
-  if (process.kind === 'present') return presentPhase(decision, process);
-  switch (decision.reason) {
-    case 'Provisioning':
-      return 'Provisioning';
-    case 'Starting':
-      return 'Starting';
-    case 'CrashLoopBackOff':
-      return 'CrashLoopBackOff';
-    case 'Stopped':
-    case 'GuestPoweredOff':
-    case 'PausedByOperator':
-      return 'Stopped';
-    default:
-      return decision.kind === 'blocked' ? 'Failed' : 'Pending';
-  }
-}
-
-function presentPhase(decision: Decision, process: Extract<SeenProcess, { kind: 'present' }>): Phase {
-  if (decision.reason === 'Stopping' || decision.reason === 'GuestIgnoresPowerdown') return 'Stopping';
-  switch (process.guest) {
-    case 'running':
-      return 'Running';
-    case 'starting':
-      return 'Starting';
-    case 'silent':
-    case 'not-asked':
-      return 'Unknown';
-    case 'shutdown':
-      return 'Stopping';
-    case 'guest-panicked':
-    case 'internal-error':
-      return 'Failed';
-    case 'paused':
-    case 'io-error':
-      return 'Paused';
-  }
-}
-
 function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineStatus> {
   const { subject, decision, failure } = pass;
   const record = recordOf(pass);
@@ -303,14 +262,6 @@ function disksOf(pass: SeenPass, record: OwnershipRecord): DiskStatus[] {
 }
 
 const DISK_STATES = { creating: 'Creating', created: 'Created', attached: 'Attached' } as const;
-
-/** reclaimPolicy absent: what we created goes with the VM, what existed stays. */
-export function reclaimOf(
-  state: 'creating' | 'created' | 'attached' | undefined,
-  policy: 'Delete' | 'Retain' | undefined,
-): 'Delete' | 'Retain' {
-  return policy ?? (state === 'attached' ? 'Retain' : 'Delete');
-}
 
 /** A line whenever the reason for the VM's state changes: what happened, why, and what comes next. */
 function historyOf(

@@ -1,0 +1,94 @@
+/** The part of a probe's answer that speaks of files: what they are, how large, and how they begin. */
+import { HEAD_BYTES } from './probe-script.ts';
+
+export interface ProbedPath {
+  readonly resolved: string;
+  readonly parent: boolean;
+  readonly readable: boolean;
+  readonly stat?: {
+    readonly bytes: number;
+    readonly actualBytes: number;
+    readonly mtime: string;
+    readonly type: string;
+  };
+  readonly freeBytes?: number;
+  readonly head?: Buffer;
+}
+
+/** The answer is read as Latin-1, which keeps every byte; names become text here. */
+export function utf8(latin1: string): string {
+  return Buffer.from(latin1, 'latin1').toString('utf8');
+}
+
+/** @param first the lines of a section by name; @param asked the paths in the order of the request */
+export function pathsOf(first: (name: string) => string[], asked: readonly string[]): Map<string, ProbedPath> {
+  const real = first('real');
+  const access = first('access');
+  const stats = statsOf(first('files'));
+  const free = new Map<string, number>();
+  for (const line of first('fs')) {
+    const match = /^(\d+) (\d+) (.*)$/.exec(line);
+    if (match !== null) free.set(utf8(match[3] ?? ''), Number(match[1]) * Number(match[2]));
+  }
+  const blocks = new Map<string, number>();
+  for (const line of first('block')) {
+    const match = /^(\d+) (.*)$/.exec(line);
+    if (match !== null) blocks.set(utf8(match[2] ?? ''), Number(match[1]));
+  }
+  const heads = headsOf(first('heads'), asked);
+  return new Map(
+    asked.map((path, index): [string, ProbedPath] => {
+      const stat = stats.get(path);
+      const bytes = blocks.get(path);
+      const freeBytes = free.get(path);
+      const head = heads.get(path);
+      return [
+        path,
+        {
+          resolved: utf8(real[index] ?? path),
+          readable: access[index]?.startsWith('1') === true,
+          parent: access[index]?.endsWith('1') === true,
+          ...(stat === undefined ? {} : { stat: bytes === undefined ? stat : { ...stat, bytes } }),
+          ...(freeBytes === undefined ? {} : { freeBytes }),
+          ...(head === undefined ? {} : { head }),
+        },
+      ];
+    }),
+  );
+}
+
+function statsOf(lines: readonly string[]): Map<string, NonNullable<ProbedPath['stat']>> {
+  const stats = new Map<string, NonNullable<ProbedPath['stat']>>();
+  for (const line of lines) {
+    const match = /^(\d+) (\d+) (\d+) (.*)\t([^\t]*)$/.exec(line);
+    if (match === null) continue;
+    stats.set(utf8(match[4] ?? ''), {
+      bytes: Number(match[1]),
+      actualBytes: Number(match[2]) * 512,
+      mtime: match[3] ?? '',
+      type: match[5] ?? '',
+    });
+  }
+  return stats;
+}
+
+/** `head -v` writes `==> path <==` before each; the paths and their order are ours, so content cannot fake one. */
+function headsOf(hexLines: readonly string[], asked: readonly string[]): Map<string, Buffer> {
+  const bytes = Buffer.from(hexLines.join('').replaceAll(' ', ''), 'hex');
+  const heads = new Map<string, Buffer>();
+  let at = 0;
+  for (const path of asked) {
+    const header = Buffer.from(`==> ${path} <==\n`);
+    const separator = at > 0 && bytes[at] === 10 ? 1 : 0;
+    if (!bytes.subarray(at + separator, at + separator + header.length).equals(header)) continue;
+    const from = at + separator + header.length;
+    const next = asked
+      .slice(asked.indexOf(path) + 1)
+      .map((other) => bytes.indexOf(`\n==> ${other} <==\n`, from))
+      .filter((index) => index >= 0 && index - from <= HEAD_BYTES);
+    const end = Math.min(bytes.length, from + HEAD_BYTES, ...next);
+    heads.set(path, bytes.subarray(from, end));
+    at = end;
+  }
+  return heads;
+}

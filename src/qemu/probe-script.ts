@@ -1,0 +1,96 @@
+/**
+ * The script of a look, POSIX sh with coreutils: a constant number of processes, however many VMs.
+ * Arguments: nonce, boot id file, machine id file, counts of vmDirs and log folders, then vmDirs, log folders, paths.
+ */
+import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+
+/** Enough of an image for the qcow2 header, its extensions and the name of a backing file. */
+export const HEAD_BYTES = 1024;
+
+export const PROBE_SCRIPT = `
+LC_ALL=C; export LC_ALL; umask 077; set +e
+nonce=$1 bootfile=$2 midfile=$3 nd=$4 nl=$5; shift 5
+s() { printf '@%s %s\\n' "$nonce" "$*"; }
+up= boot= mid=
+read -r up _ </proc/uptime; read -r boot <"$bootfile"; read -r mid <"$midfile"
+s host
+echo "$up $boot $mid $(date +%s%3N) $(getconf CLK_TCK) $(id -u)"
+s tools
+for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do
+  p=$(command -v $c) && stat -L -c '%n %s %Y' "$p"
+done
+stat -c '%n %Y' /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF 2>/dev/null
+[ -e /dev/kvm ] && echo kvm; [ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable
+own=' '
+i=0
+while [ $i -lt $nd ]; do
+  d=$1; shift; i=$((i+1))
+  s vmdir "$d"
+  if ! [ -d "$d" ]; then echo absent; continue; fi
+  if ! cd "$d" 2>/dev/null || ! [ -w . ]; then echo not-writable; else echo present; fi
+  cd "$d" 2>/dev/null || continue
+  stat -f -c '%S %a %b' .
+  s marker; grep -aHm1 '' ./${MARKER_FILE} 2>/dev/null
+  s folders; printf '%s\\0' ./*/ ; echo
+  s entries; printf '%s\\0' ./*/* ./*/.[!.]* ; echo
+  s records; grep -aHm1 '' ./*/${FOLDER_FILES.record} 2>/dev/null
+  s stops; grep -aHm1 '' ./*/${FOLDER_FILES.stop} 2>/dev/null
+  s pids; grep -aHm1 '' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
+  s inodes; stat -c '%i %n' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
+  for f in ./*/${FOLDER_FILES.pidfile}; do
+    p=; [ -r "$f" ] && read -r p <"$f"
+    case $p in ''|*[!0-9]*) ;; *) own="$own$p ";; esac
+  done
+done
+cd /
+s locks; grep -F POSIX /proc/locks
+s unix; grep -F ' 00010000 ' /proc/net/unix
+all=$own
+strange=
+for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do
+  p=\${f#/proc/}; p=\${p%/comm}
+  case $own in *" $p "*) ;; *) strange="$strange $p"; all="$all$p ";; esac
+done
+s stat
+set --  "$@" --; stats=
+for p in $all; do stats="$stats /proc/$p/stat"; done
+[ -n "$stats" ] && cat $stats 2>/dev/null
+for p in $strange; do s stranger $p; head -c 16384 /proc/$p/cmdline 2>/dev/null; echo; done
+s logs
+i=0; n=$#; have=0
+while [ $i -lt $nl ]; do
+  f=$1/${FOLDER_FILES.log}; shift; i=$((i+1))
+  [ -r "$f" ] && { set -- "$@" "$f"; have=$((have+1)); }
+done
+# The arguments are now: paths, "--", logs.
+paths=0; for a in "$@"; do [ "$a" = -- ] && break; paths=$((paths+1)); done
+k=0
+while [ $k -lt $paths ]; do a=$1; shift; set -- "$@" "$a"; k=$((k+1)); done
+shift
+# Now: logs, paths.
+k=0; logs=$have
+if [ $have -gt 0 ]; then
+  awk -v n=$have 'BEGIN { for (i = n + 1; i < ARGC; i++) delete ARGV[i] } FNR == 1 { if (f != "") print f "\\t" l; f = FILENAME } { l = substr($0, 1, 1000) } END { if (f != "") print f "\\t" l }' "$@" 2>/dev/null
+fi
+while [ $k -lt $have ]; do shift; k=$((k+1)); done
+[ $# -gt 0 ] || { s end; return 0; }
+s real; readlink -m -- "$@"
+s access
+for f in "$@"; do
+  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; echo "$r $d"
+done
+s files; stat -L -c '%s %b %Y %n	%F' -- "$@" 2>/dev/null
+s fs; stat -f -c '%S %a %n' -- "$@" 2>/dev/null
+s block
+for f in "$@"; do
+  [ -b "$f" ] && printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"
+done
+k=0; n=$#
+while [ $k -lt $n ]; do
+  f=$1; shift; k=$((k+1))
+  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && set -- "$@" "$f"
+done
+s heads
+[ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | od -An -v -tx1
+s end
+`;

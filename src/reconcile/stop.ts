@@ -1,0 +1,81 @@
+/** How a process is ended: asked, then told, then made to. Each step is noted on the host before it is taken. */
+import { act, clockTime, type Decision, type Subject, wait } from './decision.ts';
+import type { SeenProcess } from './observed.ts';
+import type { StopMarker } from './record.ts';
+
+/** A powerdown during early boot is lost, so it is sent again. */
+const RESEND_MS = 5_000;
+const RESEND_IGNORED_MS = 30_000;
+/** Time for each harder step to take effect. */
+const STEP_MS = 5_000;
+
+type Process = Extract<SeenProcess, { kind: 'present' }>;
+
+/** One step towards no process. */
+export function decideStop(
+  subject: Subject,
+  process: Process,
+  options: { readonly reason: StopMarker['reason']; readonly message: string },
+): Decision {
+  const { vm, seen } = subject;
+  const { reason, message } = options;
+  const step = (name: 'powerdown' | 'quit' | 'terminate' | 'kill', detail = '') =>
+    act({ type: 'stop', step: name, reason }, 'Stopping', `${message}${detail}`);
+  const marker =
+    seen.folder?.stop?.pid === process.pid && seen.folder.stop.startTicks === process.startTicks
+      ? seen.folder.stop
+      : undefined;
+  const mode = vm.spec.powerState === 'ForcedOff' || reason !== 'StoppedByRequest' ? 'Hard' : vm.spec.powerOff.mode;
+  if (mode !== 'Hard') {
+    const soft = decideSoftStop(subject, process, marker, message);
+    if (soft !== undefined) return soft === 'powerdown' ? step('powerdown', ': asking the guest to power down') : soft;
+  }
+  if (marker?.terminateAt !== undefined)
+    return later(seen.at, marker.terminateAt, message) ?? step('kill', ': SIGKILL, since SIGTERM did not end QEMU');
+  if (marker?.quitAt !== undefined)
+    return later(seen.at, marker.quitAt, message) ?? step('terminate', ': SIGTERM, since QEMU did not quit');
+  if (process.guest === 'silent') return step('terminate', ': SIGTERM, since the monitor does not answer');
+  return step('quit', marker === undefined ? '' : ': the grace period is over, QEMU quits');
+}
+
+function later(at: number, since: number, message: string): Decision | undefined {
+  // A clock that was set back counts as time passed: waiting longer helps nobody.
+  const left = at < since ? 0 : since + STEP_MS - at;
+  return left > 0 ? wait(left, 'Stopping', `${message}: QEMU is ending`) : undefined;
+}
+
+/** undefined: the grace period is over, or the guest cannot react; go on to quit. */
+function decideSoftStop(
+  { vm, seen }: Subject,
+  process: Process,
+  marker: StopMarker | undefined,
+  message: string,
+): Decision | 'powerdown' | undefined {
+  const { mode, gracePeriodSeconds } = vm.spec.powerOff;
+  const reacts =
+    process.guest === 'running' ||
+    process.guest === 'starting' ||
+    process.guest === 'silent' ||
+    process.guest === 'not-asked';
+  if (!reacts && mode === 'TrySoft') return undefined;
+  if (marker?.quitAt !== undefined || marker?.terminateAt !== undefined) return undefined;
+  if (marker?.powerdownAt === undefined) return 'powerdown';
+  const elapsed = Math.max(0, seen.at - marker.at);
+  const left = gracePeriodSeconds * 1000 - elapsed;
+  const sinceAsked = Math.max(0, seen.at - marker.powerdownAt);
+  if (left > 0) {
+    if (sinceAsked >= RESEND_MS) return 'powerdown';
+    return wait(
+      Math.min(left, RESEND_MS - sinceAsked),
+      'Stopping',
+      `${message}: the guest is powering down, QEMU ${mode === 'Soft' ? 'waits for it' : `quits at ${clockTime(seen.at + left)}`}`,
+    );
+  }
+  if (mode === 'TrySoft') return undefined;
+  if (sinceAsked >= RESEND_IGNORED_MS) return 'powerdown';
+  return wait(
+    RESEND_IGNORED_MS - sinceAsked,
+    'GuestIgnoresPowerdown',
+    `the guest has ignored the power button since ${clockTime(marker.at)} and powerOff.mode is Soft; powerState: ForcedOff ends it`,
+  );
+}
