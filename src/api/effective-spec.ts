@@ -49,6 +49,7 @@ export const FOLDER_FILES = {
   userMonitor: 'qmp-user.sock',
   console: 'console.sock',
   consoleLog: 'console.log',
+  consoleHolder: 'console.holder',
   vnc: 'vnc.sock',
   firmwareVariables: 'efivars.fd',
 } as const;

@@ -68,6 +68,7 @@ export async function startBareQemu(options: BareOptions): Promise<BareQemu> {
   const plain = ['-nodefaults', '-no-user-config', '-display', 'none', '-name', 'guest=bare,debug-threads=on'];
   const sockets = [
     ...['-qmp', `unix:${path(FOLDER_FILES.monitor)},server=on,wait=off`],
+    ...['-qmp', `unix:${path(FOLDER_FILES.userMonitor)},server=on,wait=off`],
     ...['-qmp', `unix:${path('oracle.sock')},server=on,wait=off`],
     ...[
       '-chardev',
