@@ -48,6 +48,7 @@ export const REASONS = [
   'GuestPaused',
   'GuestIgnoresPowerdown',
   'MonitorUnresponsive',
+  'PendingChanges',
   'PausedByOperator',
   'Protected',
   'InvalidSpec',
