@@ -17,7 +17,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   streams: ['api', 'host'],
   doctor: ['api', 'host'],
   mcp: ['api', 'store', 'messages', 'reconcile', 'streams'],
-  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor'],
+  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'host'],
   serve: ['mcp', 'streams', 'api', 'store'],
   /** Plain scripts that run before anything is installed, and the sample guest: they import nothing of ours. */
   setup: [],
@@ -38,6 +38,12 @@ const NARROW: readonly { from: string; to: string; allows: (found: Import) => bo
     // The contract's errors are values, and the record's format has one home.
     allows: ({ typeOnly, target }) => typeOnly || target === 'reconcile/driver.ts' || target === 'reconcile/record.ts',
     advice: 'qemu carries out decisions and makes none: use `import type`, or move the value to api/',
+  },
+  {
+    from: 'cli',
+    to: 'host',
+    allows: ({ typeOnly }) => typeOnly,
+    advice: 'a command gets its Shell from the session: use `import type`',
   },
 ];
 
