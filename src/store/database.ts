@@ -94,10 +94,6 @@ export class Database {
     }
   }
 
-  get isOpen(): boolean {
-    return this.#sqlite.isOpen;
-  }
-
   close(): void {
     this.#statements.clear();
     if (this.#sqlite.isOpen) this.#sqlite.close();

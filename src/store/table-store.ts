@@ -1,13 +1,6 @@
 /** The Store contract over an ObjectTable. Where manifests stand beside it, they take part in each write as Sources. */
 import type { Manifest } from '../api/admission.ts';
-import {
-  AlreadyExistsError,
-  ConflictError,
-  InvalidObjectError,
-  messageOf,
-  NotFoundError,
-  quoteValue,
-} from '../api/errors.ts';
+import { AlreadyExistsError, ConflictError, InvalidObjectError, NotFoundError, quoteValue } from '../api/errors.ts';
 import { KIND_INFO, type ObjectOf, type StatusOf } from '../api/kinds.ts';
 import { KINDS, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
 import { ChangeFeed, type FeedTimes } from './change-feed.ts';
@@ -270,9 +263,4 @@ export class TableStore implements Store {
 /** What a write hands back. Not cached: the write may yet be taken back. */
 function seen<K extends Kind>(stored: StoredObject): ObjectOf<K> {
   return readObject(stored).object as ObjectOf<K>;
-}
-
-/** The sentence of a problem, from the error that caused it. */
-export function problemOf(reason: ObjectProblem['reason'], error: unknown): Pick<ObjectProblem, 'reason' | 'message'> {
-  return { reason, message: messageOf(error) };
 }

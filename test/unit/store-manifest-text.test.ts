@@ -9,7 +9,7 @@ apiVersion: qemu-operator.dev/v1alpha1
 kind: VirtualMachine
 metadata:
   name: web-1   # the first
-  labels: {tier: web}
+  annotations: {tier: web}
 spec:
   architecture: x86_64
   # As much as the old one had.
@@ -37,14 +37,14 @@ describe('withDeclaration', () => {
   const before = declarationOf(TEXT);
 
   test('changes single values in place', () => {
-    const after = { ...before, labels: { tier: 'db' }, spec: { ...before.spec, memory: '8Gi' } };
+    const after = { ...before, annotations: { tier: 'db' }, spec: { ...before.spec, memory: '8Gi' } };
     expect(withDeclaration(TEXT, web, after)).toBe(TEXT.replace('"4Gi"', '8Gi').replace('{tier: web}', '{tier: db}'));
   });
 
   test('a value that YAML would read as something else is quoted', () => {
     for (const note of ['yes: no', '0x10', 'true', '', 'a #b', '- x', 'two\nlines', '{', '"', 'é🙂']) {
-      const after = { ...before, labels: { tier: note } };
-      expect(declarationOf(withDeclaration(TEXT, web, after)).labels).toEqual({ tier: note });
+      const after = { ...before, annotations: { tier: note } };
+      expect(declarationOf(withDeclaration(TEXT, web, after)).annotations).toEqual({ tier: note });
     }
   });
 
@@ -58,16 +58,16 @@ describe('withDeclaration', () => {
         vcpus: fc.integer({ min: 1, max: 9 }),
         more: fc.uniqueArray(disk, { selector: ({ name }) => name, maxLength: 3 }),
         powerOff: fc.record({ mode: fc.constantFrom('Hard', 'Soft'), gracePeriodSeconds: fc.nat(60) }),
-        labels: fc.dictionary(fc.constantFrom('tier', 'zone'), word, {
+        annotations: fc.dictionary(fc.constantFrom('tier', 'zone'), word, {
           noNullPrototype: true,
         }),
       },
-      { requiredKeys: ['memory', 'more', 'labels', 'powerOff'] },
+      { requiredKeys: ['memory', 'more', 'annotations', 'powerOff'] },
     );
     fc.assert(
-      fc.property(spec, ({ more, labels, ...rest }) => {
+      fc.property(spec, ({ more, annotations, ...rest }) => {
         const disks = [{ name: 'root', size: '20Gi' }, ...more];
-        const after = { labels, annotations: {}, spec: { ...before.spec, ...rest, disks } };
+        const after = { labels: {}, annotations, spec: { ...before.spec, ...rest, disks } };
         const text = withDeclaration(TEXT, web, after);
         expect(declarationOf(text)).toEqual(after);
         expect(comments(text)).toEqual(comments(TEXT));
