@@ -4,6 +4,9 @@ import { type FieldIssue, nearNames, quoteValue } from './errors.ts';
 import { quantityFromQemuSize } from './quantity.ts';
 import { QUANTITY_WORDS } from './schema.ts';
 
+/** Comparing names takes its time; a document of nothing but strangers is not worth it. */
+const MAX_SUGGESTIONS = 20;
+
 interface Parsed {
   readonly schema: z.ZodType;
   readonly value: unknown;
@@ -18,9 +21,10 @@ export function schemaIssues(issues: readonly z.core.$ZodIssue[], parsed: Parsed
 function toIssues(issue: z.core.$ZodIssue, parsed: Parsed): FieldIssue[] {
   const field = fieldPath(issue.path, parsed);
   if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => ({
+    const known = knownFields(issue.path, parsed.schema);
+    return issue.keys.map((key, i) => ({
       field: joined(field, key),
-      message: `unknown field${suggestion(key, knownFields(issue.path, parsed.schema))}`,
+      message: `unknown field${i < MAX_SUGGESTIONS ? suggestion(key, known) : ''}`,
     }));
   }
   if (issue.input === undefined) return [{ field, message: missing(issue) }];

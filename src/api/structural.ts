@@ -72,14 +72,13 @@ const NOT_RE2 = /\(\?[=!<]|\\[1-9]|\\u/;
 
 /** @throws Error where the schema says something that a CRD cannot */
 export function structuralOf(schema: z.ZodType, path: string): Structural {
-  const json = z.toJSONSchema(schema, {
-    target: 'openapi-3.0',
-    io: 'input',
-    reused: 'inline',
-    cycles: 'throw',
-    unrepresentable: 'throw',
-  });
-  return converted(json as JsonSchema, path);
+  const options = { target: 'openapi-3.0', reused: 'inline', cycles: 'throw', unrepresentable: 'throw' } as const;
+  try {
+    z.toJSONSchema(schema, { ...options, io: 'output' });
+  } catch (cause) {
+    throw new Error(`${path}: not representable; transforms are run by no API server`, { cause });
+  }
+  return converted(z.toJSONSchema(schema, { ...options, io: 'input' }) as JsonSchema, path);
 }
 
 function converted(json: JsonSchema, path: string): Structural {

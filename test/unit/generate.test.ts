@@ -1,0 +1,45 @@
+/** `npm run generate -- --check` must be able to fail. */
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { generatedFiles } from '../generate.ts';
+
+const SCRIPT = join(import.meta.dirname, '..', 'generate.ts');
+let root = '';
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'generate-'));
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+function generate(...options: string[]): { code: number | null; out: string; complaints: string[] } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [SCRIPT, '--root', root, ...options], {
+    encoding: 'utf8',
+  });
+  return { code: status, out: stdout, complaints: stderr.split('\n').filter((line) => line.includes('src/api')) };
+}
+
+test('what was generated is up to date, and is not written again', () => {
+  expect(generate()).toMatchObject({ code: 0, out: expect.stringContaining('wrote crds/') });
+  expect(generate('--check')).toMatchObject({ code: 0, complaints: [] });
+  expect(generate()).toMatchObject({ code: 0, out: '' });
+});
+
+test('nothing there: every file is named', () => {
+  const { code, complaints } = generate('--check');
+  expect(code).toBe(1);
+  expect(complaints).toHaveLength(generatedFiles().size);
+});
+
+test('a file that was edited, and one too many, are named and mended', () => {
+  generate();
+  appendFileSync(join(root, 'crds/qemu-operator.dev_hosts.yaml'), '# edited\n');
+  writeFileSync(join(root, 'crds/old.yaml'), '');
+  const { code, complaints } = generate('--check');
+  expect(code).toBe(1);
+  expect(complaints.map((line) => line.split(' ')[0])).toEqual(['crds/qemu-operator.dev_hosts.yaml', 'crds/old.yaml']);
+  expect(generate().code).toBe(0);
+  expect(generate('--check').code).toBe(0);
+});
