@@ -100,7 +100,6 @@ const status = (object: ObjectFactory) =>
       .describe('QEMU processes that are not ours. Their command lines may hold secrets and are not shown.'),
     unclaimed: z.array(unclaimed(object)).max(50).optional().describe('VM folders without an object in this store.'),
     roundTripMs: z.int().optional().describe('Time of one look at the host; rounded.'),
-    refreshedAt: timestamp().optional().describe('When the rounded figures were last written.'),
   });
 
 export const hostSpec = { strict: spec(strict), lenient: spec(lenient) };

@@ -1,11 +1,13 @@
 /**
  * Rules over several fields of one object, and between its old and its new spec. Each is the twin of a CEL rule in the
- * CRDs (a test pairs them), except unique names, which Kubernetes takes from the list-map keys.
+ * CRDs (a test pairs them), except unique names, which Kubernetes takes from the list-map keys, and
+ * a Host's claimed vmDir, which CEL cannot see.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { type FieldIssue, quoteValue } from './errors.ts';
+import type { Host, HostSpec } from './host.ts';
 import type { ObjectOf, SpecOf } from './kinds.ts';
-import { isNamespaced, type Kind } from './meta.ts';
+import { ANNOTATIONS, isNamespaced, type Kind } from './meta.ts';
 import { parseQuantity } from './quantity.ts';
 import type { DiskSpec, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
 
@@ -83,7 +85,13 @@ export function updateIssues<K extends Kind>(old: ObjectOf<K>, spec: SpecOf<K>):
   if (old.kind === 'VirtualMachine') return virtualMachineUpdateIssues(old, spec as VirtualMachineSpec);
   if (old.kind === 'VirtualMachineMonitor' && !isDeepStrictEqual(plain(old.spec), plain(spec)))
     return [{ field: 'spec', message: 'a monitor is immutable: create another' }];
-  return [];
+  return old.kind === 'Host' ? hostUpdateIssues(old, spec as HostSpec) : [];
+}
+
+/** Not in the CRD, since CEL sees no annotations; there the marker and the VMs' own annotations keep the data safe. */
+function hostUpdateIssues(old: Host, spec: HostSpec): FieldIssue[] {
+  const claimed = old.metadata.annotations?.[ANNOTATIONS.claimed] !== undefined;
+  return claimed && old.spec.vmDir !== spec.vmDir ? [immutableIssue('spec.vmDir', old.spec.vmDir, spec.vmDir)] : [];
 }
 
 /** Without `undefined` fields, which JSON does not have. */

@@ -23,6 +23,11 @@ export function storageProblem(subject: Subject, record: OwnershipRecord): Decis
       `${socket} has ${Buffer.byteLength(socket)} bytes; a UNIX socket's path has at most ${MAX_SOCKET_PATH}: use a shorter vmDir or vmName`,
     );
   }
+  const shared = wanted.disks.find(
+    ({ path }, index) => wanted.disks.findIndex((other) => other.path === path) !== index,
+  );
+  if (shared !== undefined)
+    return blocked('InvalidSpec', `disk ${shared.name}: ${shared.path} is another disk of this VM`);
   for (const disk of wanted.disks) {
     const problem =
       pathProblem(subject, disk.path, `disk ${disk.name}`) ?? diskProblem(subject, disk, record.disks[disk.name]);
