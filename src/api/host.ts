@@ -11,7 +11,6 @@ import {
   setOf,
   strict,
   text,
-  timestamp,
 } from './schema.ts';
 
 /** Where VM folders lie when nothing else is said. */

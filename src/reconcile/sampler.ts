@@ -137,21 +137,17 @@ export class HostSampler {
       monitor === undefined
         ? undefined
         : await this.#store.get('VirtualMachine', { namespace: ref.namespace, name: monitor.spec.virtualMachineName });
-    if (monitor === undefined || (vm !== undefined && vm.spec.hostName !== this.#hostName)) {
+    if (monitor === undefined) {
       this.#series.delete(key);
       return;
     }
-    if (vm === undefined || this.#hasEnded(monitor, vm)) return this.#remove(key, monitor);
+    const leftMs = endOf(monitor) - Date.now();
+    if (vm === undefined || leftMs <= 0 || isSuccessor(vm, monitor)) return this.#remove(key, monitor);
+    this.#queue.wake(key, leftMs);
+    // The end of a request is everybody's business; its samples are those of the VM's host.
+    if (vm.spec.hostName !== this.#hostName) return;
     await this.#own(monitor, vm);
     await this.#look(key, monitor, vm);
-  }
-
-  /** Its time is over, or the VM of this name is another one now. */
-  #hasEnded({ metadata, spec }: VirtualMachineMonitor, vm: VirtualMachine): boolean {
-    const owner = metadata.ownerReferences?.find(({ kind }) => kind === 'VirtualMachine');
-    if (owner !== undefined && owner.uid !== vm.metadata.uid) return true;
-    const end = Math.min(Date.parse(spec.until), Date.parse(metadata.creationTimestamp) + MAX_MONITOR_MS);
-    return Date.now() >= end;
   }
 
   async #remove(key: string, monitor: VirtualMachineMonitor): Promise<void> {
@@ -225,6 +221,17 @@ export class HostSampler {
       };
     });
   }
+}
+
+/** When a request is over, whatever `until` says; ms since the epoch. */
+function endOf({ metadata, spec }: VirtualMachineMonitor): number {
+  return Math.min(Date.parse(spec.until), Date.parse(metadata.creationTimestamp) + MAX_MONITOR_MS);
+}
+
+/** Whether the VM of this name is another one than the request was for. */
+function isSuccessor(vm: VirtualMachine, { metadata }: VirtualMachineMonitor): boolean {
+  const owner = metadata.ownerReferences?.find(({ kind }) => kind === 'VirtualMachine');
+  return owner !== undefined && owner.uid !== vm.metadata.uid;
 }
 
 const FIELDS: Readonly<Record<Metric, 'cpu' | 'memory' | 'disks' | 'networks'>> = {
