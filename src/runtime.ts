@@ -113,6 +113,13 @@ class FileStoreLoop implements LoopSupervisor {
     return 'here';
   }
 
+  whoRuns(): 'here' | 'elsewhere' | 'nobody' {
+    if (this.running) return 'here';
+    const lock = this.#store.controllerLock.tryAcquire();
+    lock?.release();
+    return lock === undefined ? 'elsewhere' : 'nobody';
+  }
+
   async standBy(signal: AbortSignal, onStarted?: () => void): Promise<void> {
     if (!this.running) {
       const lock = await this.#store.controllerLock.acquire(signal);

@@ -24,6 +24,8 @@ export interface Session {
 export interface LoopSupervisor {
   /** Runs the loop in this process unless another one has it. Ends with the session. */
   start(): 'here' | 'elsewhere';
+  /** Who runs the loop now. Nothing is started. */
+  whoRuns(): 'here' | 'elsewhere' | 'nobody';
   /** Runs the loop in this process as soon as no other one does, until the signal aborts. */
   standBy(signal: AbortSignal, onStarted?: () => void): Promise<void>;
   /** Whether this process runs it now. */

@@ -1,0 +1,73 @@
+/** What every command is given. main.ts fills it with the real things. */
+import type { Readable, Writable } from 'node:stream';
+import type { Command } from 'commander';
+import type { RunProgram } from '../host/run-program.ts';
+import { InterruptedError } from './exit-codes.ts';
+import type { GlobalOptions, OpenSession, Session } from './session.ts';
+
+export interface McpOptions {
+  readonly readOnly: boolean;
+  readonly noDelete: boolean;
+}
+
+export interface Context {
+  readonly openSession: OpenSession;
+  /** Serves the MCP tools on stdin and stdout until the client leaves or the signal aborts. */
+  readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
+  /** For an editor and for the script that builds the sample guest. */
+  readonly runProgram: RunProgram;
+  readonly stdin: Readable & { readonly isTTY?: boolean; readonly isRaw?: boolean; setRawMode?(raw: boolean): unknown };
+  readonly stdout: Writable & { readonly isTTY?: boolean };
+  readonly stderr: Writable & { readonly isTTY?: boolean };
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** How a person calls this program, for advice such as `qemu-operator get qvm`. */
+  readonly invokedAs: string;
+  /** The program and leading arguments that start it from anywhere, for other programs' configuration. */
+  readonly argv0: readonly string[];
+  /** Aborts with an InterruptedError at SIGINT and SIGTERM. */
+  readonly signal: AbortSignal;
+}
+
+/** The options that every command takes. */
+export interface Globals extends GlobalOptions {
+  /** Absent where it was not said: `default`. */
+  readonly namespace?: string | undefined;
+}
+
+/** Adds arguments, options, examples and the action to a command that is about to run. */
+export type Declare = (command: Command, context: Context) => void;
+
+export function print(context: Context, line: string): void {
+  context.stdout.write(`${line}\n`);
+}
+
+/** To people: progress, warnings, errors. Never what a script reads. */
+export function tell(context: Context, line: string): void {
+  context.stderr.write(`${line}\n`);
+}
+
+/** Opens the store for as long as the work takes. */
+export async function withSession<T>(
+  context: Context,
+  options: GlobalOptions,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const session = await context.openSession({ store: options.store, vmDir: options.vmDir });
+  try {
+    return await work(session);
+  } finally {
+    await session.close();
+  }
+}
+
+/** @throws the InterruptedError where a signal came */
+export function throwIfInterrupted({ signal }: Context): void {
+  if (!signal.aborted) return;
+  throw signal.reason instanceof Error ? signal.reason : new InterruptedError('SIGTERM');
+}
+
+/** Examples below a command's options, as kubectl has them. */
+export function examples(command: Command, lines: readonly (readonly [comment: string, words: string])[]): void {
+  const text = lines.map(([comment, words]) => `  # ${comment}\n  qemu-operator ${words}`).join('\n\n');
+  command.addHelpText('after', `\nExamples:\n${text}`);
+}

@@ -1,0 +1,60 @@
+/** A Host in full. Pure. */
+import type { Host } from '../api/host.ts';
+import { humanBytes } from '../api/quantity.ts';
+import { conditionLines, fields, metadataLines, section, tableSection } from './sheet.ts';
+
+export function describeHost(host: Host, now: number): string[] {
+  const { status } = host;
+  return [
+    ...metadataLines(host, now),
+    ...section('Wanted', wantedLines(host)),
+    ...section('Machine', machineLines(host)),
+    ...tableSection('QEMU', ['ARCHITECTURE', 'VERSION'], Object.entries(status?.info?.qemu ?? {})),
+    ...section('VMs', vmLines(host)),
+    ...tableSection(
+      'Folders without an object',
+      ['NAME', 'RUNNING', 'UID', 'IN'],
+      (status?.unclaimed ?? []).map(({ name, running, uid, vmDir }) => [name, String(running), uid ?? '', vmDir]),
+    ),
+    ...tableSection(
+      "QEMU processes that are not qemu-operator's",
+      ['PID', 'NAME', 'ARCHITECTURE'],
+      (status?.strangers ?? []).map(({ pid, name, architecture }) => [String(pid), name, architecture]),
+    ),
+    ...conditionLines(status?.conditions, now),
+  ];
+}
+
+function wantedLines({ spec }: Host): string[] {
+  return fields([
+    ['VM folder', spec.vmDir],
+    ['Allowed paths', (spec.allowedPaths ?? [spec.vmDir]).join(', ')],
+    ['Metrics', spec.metricsIntervalSeconds === 0 ? 'on request' : `every ${spec.metricsIntervalSeconds} s`],
+  ]);
+}
+
+function machineLines({ status }: Host): string[] {
+  const info = status?.info;
+  if (info === undefined) return [];
+  const { vmDir, kvm, kvmReason } = info;
+  return fields([
+    ['System', info.os],
+    ['Kernel', info.kernel],
+    ['Architecture', info.architecture],
+    ['CPUs', info.cpus],
+    ['Memory', info.memory],
+    ['Disk of VM folder', vmDir && `${humanBytes(vmDir.freeBytes)} free of ${humanBytes(vmDir.totalBytes)}`],
+    ['KVM', kvm === undefined ? undefined : `${kvm ? 'works' : 'does not work'}${kvmReason ? ` (${kvmReason})` : ''}`],
+    ['Round trip', status?.roundTripMs && `${status.roundTripMs} ms`],
+  ]);
+}
+
+function vmLines({ status }: Host): string[] {
+  const { vms, allocated } = status ?? {};
+  return fields([
+    ['Managed', vms?.managed],
+    ['Running', vms?.running],
+    ['Strangers', vms?.strangers],
+    ['Allocated', allocated && `${allocated.vcpus} vCPUs, ${allocated.memory} of memory`],
+  ]);
+}

@@ -1,0 +1,52 @@
+/** describe: all that is known of an object, for people. */
+import type { Command } from 'commander';
+import type { AnyObject } from '../api/kinds.ts';
+import { type Declare, examples, type Globals, print, withSession } from './context.ts';
+import { describeHost } from './describe-host.ts';
+import { describeMonitor } from './describe-monitor.ts';
+import { describeVm } from './describe-vm.ts';
+import { parseTargets, refIn, requireObject } from './resources.ts';
+import { tellProblems, tellUnlessWatched } from './warnings.ts';
+
+export const declareDescribe: Declare = (command, context) => {
+  command
+    .argument('<target...>', 'TYPE [NAME...] or TYPE/NAME...')
+    .action(async (words: string[], _options, self: Command) => {
+      const options = self.optsWithGlobals<Globals>();
+      const asked = parseTargets(words, options.namespace);
+      await withSession(context, options, async (session) => {
+        const { store } = session;
+        const objects: AnyObject[] = [];
+        for (const target of asked.targets) objects.push(await requireObject(store, target));
+        if (asked.targets.length === 0) {
+          for (const kind of asked.kinds)
+            objects.push(
+              ...(await store.list(kind, { namespace: refIn(kind, '', options.namespace).namespace })).items,
+            );
+        }
+        tellProblems(
+          context,
+          store,
+          objects.map(({ kind, metadata }) => ({ kind, ref: metadata })),
+        );
+        if (objects.some(({ kind }) => kind === 'VirtualMachine')) tellUnlessWatched(context, session);
+        const now = Date.now();
+        print(context, objects.map((object) => describe(object, now).join('\n')).join('\n\n\n'));
+      });
+    });
+  examples(command, [
+    ['What web-1 is, why, and where its files lie', 'describe qvm web-1'],
+    ['The machine it runs on', 'describe qhost localhost'],
+  ]);
+};
+
+function describe(object: AnyObject, now: number): string[] {
+  switch (object.kind) {
+    case 'VirtualMachine':
+      return describeVm(object, now);
+    case 'Host':
+      return describeHost(object, now);
+    case 'VirtualMachineMonitor':
+      return describeMonitor(object, now);
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * The command line. Only the names are known at start-up; a command's file is loaded when it is called, so that
+ * help comes at once.
+ */
+import { Command, CommanderError } from 'commander';
+import type { Context, Declare } from './context.ts';
+import { EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
+
+interface Entry {
+  readonly summary: string;
+  readonly group: string;
+  readonly load: () => Promise<Declare>;
+}
+
+const BEGIN = 'To begin:';
+const OBJECTS = 'Objects:';
+const MACHINES = 'Machines:';
+const SERVERS = 'Servers:';
+
+const COMMANDS: Readonly<Record<string, Entry>> = {
+  quickstart: {
+    summary: 'Create and start a small Linux machine, and show it; --remove takes it away',
+    group: BEGIN,
+    load: async () => (await import('./quickstart.ts')).declareQuickstart,
+  },
+  get: {
+    summary: 'Display one or many objects',
+    group: OBJECTS,
+    load: async () => (await import('./get.ts')).declareGet,
+  },
+  describe: {
+    summary: 'Show all that is known of an object',
+    group: OBJECTS,
+    load: async () => (await import('./describe.ts')).declareDescribe,
+  },
+  apply: {
+    summary: 'Declare objects by files, folders or stdin',
+    group: OBJECTS,
+    load: async () => (await import('./apply.ts')).declareApply,
+  },
+  edit: {
+    summary: 'Edit an object in your editor',
+    group: OBJECTS,
+    load: async () => (await import('./edit.ts')).declareEdit,
+  },
+  patch: {
+    summary: 'Change fields of an object with a merge patch',
+    group: OBJECTS,
+    load: async () => (await import('./patch.ts')).declarePatch,
+  },
+  annotate: {
+    summary: 'Set or remove annotations',
+    group: OBJECTS,
+    load: async () => (await import('./annotate.ts')).declareAnnotate,
+  },
+  delete: {
+    summary: 'Delete objects, and wait until they are gone',
+    group: OBJECTS,
+    load: async () => (await import('./delete.ts')).declareDelete,
+  },
+  start: {
+    summary: 'Start virtual machines',
+    group: MACHINES,
+    load: async () => (await import('./start.ts')).declareStart,
+  },
+  stop: {
+    summary: 'Stop virtual machines',
+    group: MACHINES,
+    load: async () => (await import('./stop.ts')).declareStop,
+  },
+  restart: {
+    summary: 'Restart virtual machines',
+    group: MACHINES,
+    load: async () => (await import('./restart.ts')).declareRestart,
+  },
+  console: {
+    summary: 'Attach to the serial console of a virtual machine',
+    group: MACHINES,
+    load: async () => (await import('./console.ts')).declareConsole,
+  },
+  vnc: {
+    summary: 'Open the screen of a virtual machine to one VNC viewer',
+    group: MACHINES,
+    load: async () => (await import('./vnc.ts')).declareVnc,
+  },
+  logs: {
+    summary: "Print what happened to a virtual machine and QEMU's log, or its console's",
+    group: MACHINES,
+    load: async () => (await import('./logs.ts')).declareLogs,
+  },
+  run: {
+    summary: 'Run the controller: it brings every machine to what its object says, and keeps it there',
+    group: SERVERS,
+    load: async () => (await import('./run.ts')).declareRun,
+  },
+  mcp: {
+    summary: 'Serve the MCP tools on stdin and stdout',
+    group: SERVERS,
+    load: async () => (await import('./mcp.ts')).declareMcp,
+  },
+};
+
+const EXIT_CODES = `
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable.
+Help of one command: qemu-operator COMMAND --help`;
+
+function program(context: Context, version: string): Command {
+  const root = new Command('qemu-operator')
+    .description('Plain QEMU virtual machines as objects, driven to what they say.')
+    .version(version, '--version')
+    .option('--store <dir>', 'folder of the objects (QEMU_OPERATOR_STORE; else below your configuration folder)')
+    .option('--vm-dir <dir>', 'where a Host localhost made now keeps its VMs (QEMU_OPERATOR_VM_DIR)')
+    .option('-n, --namespace <name>', 'namespace of the objects (default: "default")')
+    .helpOption('-h, --help', 'show this help')
+    .addHelpText('after', EXIT_CODES)
+    .addHelpCommand(new Command('help').argument('[command]').description('Show help of a command').helpGroup(BEGIN))
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void context.stdout.write(text),
+      writeErr: (text) => void context.stderr.write(text),
+    })
+    .showHelpAfterError('(--help shows how it is used)');
+  for (const [name, { summary, group }] of Object.entries(COMMANDS)) {
+    root.command(name).description(summary).helpGroup(group).configureHelp({ showGlobalOptions: true });
+  }
+  root.hook('preSubcommand', async (_root, command) => {
+    const declare = await COMMANDS[command.name()]?.load();
+    declare?.(command, context);
+  });
+  return root;
+}
+
+/** Flags that kubectl's users also write as --flag=true and --flag=false; commander knows them bare. */
+const FLAG =
+  /^--(wait|watch|all|all-namespaces|force|recursive|overwrite|ignore-not-found|dry-run|follow|previous)=(true|false)$/;
+
+function withBareFlags(argv: readonly string[]): string[] {
+  const end = argv.indexOf('--');
+  return argv.flatMap((word, i) => {
+    const [, flag, value] = (end < 0 || i < end ? FLAG.exec(word) : null) ?? [];
+    if (flag === undefined) return [word];
+    if (value === 'true') return [`--${flag}`];
+    return flag === 'wait' ? ['--no-wait'] : [];
+  });
+}
+
+/** Runs one command. Returns the exit code; errors have been told on stderr. */
+export async function runCli(argv: readonly string[], context: Context, version: string): Promise<number> {
+  const root = program(context, version);
+  if (argv.length === 0) {
+    root.outputHelp();
+    return EXIT.done;
+  }
+  try {
+    await root.parseAsync(withBareFlags(argv), { from: 'user' });
+    return EXIT.done;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+    if (!(error instanceof InterruptedError)) context.stderr.write(`${sentenceOf(error)}\n`);
+    return exitCodeOf(error);
+  }
+}

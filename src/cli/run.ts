@@ -1,0 +1,97 @@
+/** run: the controller, until a signal ends it. VMs live on. */
+import { type Command, Option } from 'commander';
+import { pino } from 'pino';
+import { API_VERSION } from '../api/meta.ts';
+import type { ControllerEvent } from '../reconcile/controller.ts';
+import { type Context, type Declare, examples, type Globals, withSession } from './context.ts';
+
+type Log = Pick<pino.Logger, 'info' | 'warn' | 'debug'>;
+type Format = 'json' | 'text';
+const LEVELS = ['debug', 'info', 'warn'] as const;
+
+interface RunOptions extends Globals {
+  readonly logFormat?: Format;
+  readonly logLevel: (typeof LEVELS)[number];
+}
+
+export const declareRun: Declare = (command, context) => {
+  command
+    .addOption(
+      new Option('--log-format <format>', 'on stderr (default: text on a terminal, else json)').choices([
+        'json',
+        'text',
+      ]),
+    )
+    .addOption(new Option('--log-level <level>', 'least important lines to print').choices(LEVELS).default('info'))
+    .action(async (_options, self: Command) => run(context, self.optsWithGlobals<RunOptions>()));
+  examples(command, [
+    ['Run the controller until Ctrl-C; machines live on when it ends', 'run'],
+    ['A second one on the same store stands by, and takes over when the first ends', 'run --log-format json'],
+  ]);
+};
+
+async function run(context: Context, options: RunOptions): Promise<void> {
+  const log = logger(context, options);
+  await withSession(context, options, async (session) => {
+    const { loop, storeDir } = session;
+    loop.onEvent((event) => logEvent(log, event));
+    for (const problem of session.store.problems()) log.warn({ ...problem }, 'a manifest or object does not count');
+    for (const problem of session.store.sourceProblems()) log.warn({ ...problem }, 'a file cannot be used');
+    const started = () => log.info({ store: storeDir, api: API_VERSION, pid: process.pid }, 'controller started');
+    if (loop.start() === 'here') started();
+    else {
+      log.info({ store: storeDir }, 'another controller runs on this store: standing by');
+      await loop.standBy(context.signal, started).catch((error: unknown) => {
+        if (!context.signal.aborted) throw error;
+      });
+    }
+    await aborted(context.signal);
+    log.info({ signal: String(context.signal.reason?.message ?? '') }, 'controller ends; virtual machines live on');
+  });
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    // A signal listener alone does not keep a process alive, and a store that is idle may not either.
+    const alive = setInterval(() => undefined, 2 ** 30);
+    signal.addEventListener('abort', () => clearInterval(alive), { once: true });
+  });
+}
+
+function logEvent(log: Log, event: ControllerEvent): void {
+  const { host } = event;
+  switch (event.type) {
+    case 'action':
+      log.info({ host, vm: event.vm, action: event.action.type, because: event.because }, 'acting');
+      break;
+    case 'done':
+      log.info({ host, vm: event.vm, action: event.action.type, ms: event.ms }, 'done');
+      break;
+    case 'failed':
+      log.warn({ host, vm: event.vm, action: event.action?.type, error: event.message }, 'failed');
+      break;
+    case 'pass':
+      log.debug({ host, vms: event.vms, ms: event.ms }, 'looked');
+  }
+}
+
+function logger({ stderr }: Context, { logFormat, logLevel }: RunOptions): Log {
+  const format = logFormat ?? (stderr.isTTY === true ? 'text' : 'json');
+  const write = (line: string) => void stderr.write(format === 'json' ? line : `${asText(line)}\n`);
+  return pino({ level: logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, { write });
+}
+
+const LEVEL_WORDS: Readonly<Record<number, string>> = { 20: 'DEBUG', 30: 'INFO', 40: 'WARN' };
+
+/** One line of JSON as a line for people. */
+function asText(line: string): string {
+  const { level, time, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  const rest = Object.entries(fields).map(([key, value]) => `${key}=${shown(value)}`);
+  return [String(time), LEVEL_WORDS[Number(level)] ?? String(level), String(msg), ...rest].join(' ');
+}
+
+function shown(value: unknown): string {
+  return typeof value === 'string' && /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+}

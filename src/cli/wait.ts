@@ -1,0 +1,96 @@
+/** Waiting for an object to become what was asked for, with each step told on stderr. */
+import { ExpiredError } from '../api/errors.ts';
+import type { AnyObject, ObjectOf } from '../api/kinds.ts';
+import type { Kind } from '../api/meta.ts';
+import type { Store } from '../store/store.ts';
+import { type Context, tell, throwIfInterrupted } from './context.ts';
+import { CliError, EXIT } from './exit-codes.ts';
+import { type Outcome, outcomeOf, progressLine } from './outcome.ts';
+import { nameOf, type Target } from './resources.ts';
+
+/** The object as it is, then at every change; undefined once it is gone. Ends without error when the signal aborts. */
+export async function* follow<K extends Kind>(
+  store: Store,
+  { kind, ref }: Target<K>,
+  signal: AbortSignal,
+): AsyncGenerator<ObjectOf<K> | undefined> {
+  while (!signal.aborted) {
+    // Listed first, so that nothing is missed in between.
+    const { items, resourceVersion } = await store.list(kind, { namespace: ref.namespace });
+    yield items.find(({ metadata }) => metadata.name === ref.name);
+    try {
+      for await (const event of store.watch(kind, { ...ref, resourceVersion, signal })) {
+        if (event.type === 'BOOKMARK') continue;
+        yield event.type === 'DELETED' ? undefined : event.object;
+      }
+    } catch (error) {
+      if (!(error instanceof ExpiredError)) throw error;
+    }
+  }
+}
+
+export interface Waiting<K extends Kind, T> {
+  readonly target: Target<K>;
+  /** Something else than undefined ends the wait. */
+  readonly judge: (object: ObjectOf<K> | undefined) => T | undefined;
+  readonly until: string;
+}
+
+/**
+ * @throws CliError timedOut, or hostUnreachable where that is why; InterruptedError
+ */
+export async function waitFor<K extends Kind, T>(
+  context: Context,
+  store: Store,
+  { target, judge, until }: Waiting<K, T>,
+  timeoutMs: number,
+): Promise<T> {
+  const end = new AbortController();
+  const onInterrupt = () => end.abort();
+  const deadline = setTimeout(() => end.abort(), timeoutMs);
+  context.signal.addEventListener('abort', onInterrupt, { once: true });
+  if (context.signal.aborted) end.abort();
+  let last: Outcome | undefined;
+  let told = '';
+  try {
+    for await (const object of follow(store, target, end.signal)) {
+      if (object !== undefined) {
+        last = outcomeOf(object as AnyObject);
+        const line = progressLine(target.ref.name, object as AnyObject, last);
+        if (line !== told) tell(context, line);
+        told = line;
+      }
+      const verdict = judge(object);
+      if (verdict !== undefined) return verdict;
+    }
+  } finally {
+    clearTimeout(deadline);
+    context.signal.removeEventListener('abort', onInterrupt);
+    end.abort();
+  }
+  if (context.signal.aborted) tell(context, 'interrupted: what was asked for stays asked for');
+  throwIfInterrupted(context);
+  throw timedOut(target, until, last);
+}
+
+function timedOut(target: Target, until: string, last: Outcome | undefined): CliError {
+  const code = last?.reason === 'HostUnreachable' ? EXIT.hostUnreachable : EXIT.timedOut;
+  const why = last === undefined ? '' : `: ${last.reason}: ${last.message}`;
+  return new CliError(code, `timed out waiting until ${nameOf(target)} is ${until}${why}`);
+}
+
+/** Waits until the object is as its spec wants. @throws CliError failed where only a person or a new spec helps */
+export async function waitUntilSettled<K extends Kind>(
+  context: Context,
+  store: Store,
+  target: Target<K>,
+  timeoutMs: number,
+): Promise<ObjectOf<K>> {
+  const judge = (object: ObjectOf<K> | undefined): ObjectOf<K> | undefined => {
+    if (object === undefined) throw new CliError(EXIT.notFound, `${nameOf(target)} was deleted while waiting`);
+    const { kind, reason, message } = outcomeOf(object as AnyObject);
+    if (kind === 'stalled') throw new CliError(EXIT.failed, `${nameOf(target)}: ${reason}: ${message}`);
+    return kind === 'settled' ? object : undefined;
+  };
+  return waitFor(context, store, { target, judge, until: 'settled' }, timeoutMs);
+}

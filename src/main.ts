@@ -1,0 +1,56 @@
+/** The binary: real things are wired here, and nowhere else. Running this file runs the command. */
+import { readFileSync } from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
+import type { Context } from './cli/context.ts';
+import { InterruptedError } from './cli/exit-codes.ts';
+import { runCli } from './cli/program.ts';
+import { runProgram } from './host/run-program.ts';
+
+const entry = process.argv[1] ?? '';
+
+function version(): string {
+  const text = readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** From a clone there is no command on PATH; from a folder with node_modules, npx finds it. */
+function invokedAs(): string {
+  if (basename(entry) === 'main.ts') return `${shortPath(process.execPath)} ${shortPath(entry)}`;
+  const onPath = (process.env['PATH'] ?? '').split(':').includes(dirname(entry));
+  const byNpx = process.env['npm_command'] === 'exec' || entry.includes('/node_modules/');
+  return byNpx || !onPath ? 'npx qemu-operator' : 'qemu-operator';
+}
+
+function shortPath(path: string): string {
+  const short = relative(process.cwd(), path);
+  return short.startsWith('..') ? path : short;
+}
+
+/** The first signal ends the command in order; a second one ends it at once. */
+function interrupted(): AbortSignal {
+  const abort = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => abort.abort(new InterruptedError(name)));
+  }
+  return abort.signal;
+}
+
+/** `... | head` closes our stdout: that is its reader's right, and no error. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
+const context: Context = {
+  openSession: async (options) => (await import('./runtime.ts')).openSession(options),
+  serveMcp: async () => {
+    throw new Error('this build has no MCP tools');
+  },
+  runProgram,
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  invokedAs: invokedAs(),
+  argv0: [process.execPath, entry],
+  signal: interrupted(),
+};
+
+process.exitCode = await runCli(process.argv.slice(2), context, version());
