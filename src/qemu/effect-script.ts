@@ -60,6 +60,8 @@ export interface Effect {
   readonly body: string;
   readonly args: readonly string[];
   readonly stand: StandIns;
+  /** Reason of a refusal whose words are not known; default InternalError. */
+  readonly refusal?: string;
 }
 
 export interface EffectPlace {
@@ -77,7 +79,7 @@ export async function runEffect(
 ): Promise<RunResult> {
   const args = [effect.stand.nonce, place.vmDir, String(place.epoch), place.folder, ...effect.args];
   const result = await shell.run(PRELUDE + FENCE + effect.body, args, { timeoutMs: TIMEOUT_MS, signal });
-  return checked(result);
+  return checked(result, effect.refusal);
 }
 
 /** The claim raises the epoch itself, so it runs without the fence. */
@@ -91,13 +93,13 @@ export async function runUnfenced(
   return checked(await shell.run(PRELUDE + effect.body, args, { timeoutMs: TIMEOUT_MS, signal }));
 }
 
-function checked(result: RunResult): RunResult {
+function checked(result: RunResult, refusal = 'InternalError'): RunResult {
   if (result.code === 0) return result;
   const said = oneLine(result.stderr.toString('utf8'), 700) || `exit code ${result.code} without a word`;
   if (result.code === EXIT_FENCED) throw new FencedError(said);
   if (result.code === EXIT_BUSY)
     throw new EffectError('InternalError', `another controller holds the lock of the vmDir: ${said}`);
-  throw new EffectError(reasonOf(said), said);
+  throw new EffectError(reasonOf(said) ?? refusal, said);
 }
 
 /** QEMU's and qemu-img's words (measured on 7.2 and 10.0) to the reason that a person acts on. */
@@ -110,6 +112,6 @@ const REASON_PATTERNS: readonly (readonly [RegExp, string])[] = [
   [/command not found|: not found/, 'QEMUNotInstalled'],
 ];
 
-function reasonOf(said: string): string {
-  return REASON_PATTERNS.find(([pattern]) => pattern.test(said))?.[1] ?? 'LaunchFailed';
+function reasonOf(said: string): string | undefined {
+  return REASON_PATTERNS.find(([pattern]) => pattern.test(said))?.[1];
 }

@@ -1,13 +1,13 @@
 /** Carries actions out. Execution has no judgement: what to do, and whether, was decided on a look. */
 import { launchDigest } from '../api/effective-spec.ts';
-import type { RunResult, Shell } from '../host/shell.ts';
+import { DialError, type RunResult, type Shell } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
 import { type OwnershipRecord, RECORD_VERSION, reclaimOf, type StopMarker } from '../reconcile/record.ts';
 import { commandLine } from './cmdline.ts';
 import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-script.ts';
 import type { Monitors } from './monitors.ts';
-import { QmpError } from './qmp.ts';
+import { QmpError, QmpTimeoutError } from './qmp.ts';
 import * as scripts from './scripts.ts';
 
 export interface Hands {
@@ -23,9 +23,16 @@ type Executors = { readonly [T in VmAction['type']]: (action: Of<T>, hands: Hand
 
 const EXECUTORS: Executors = {
   'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [JSON.stringify(newRecord(hands.context))]),
-  adopt: (_action, hands) => {
+  adopt: ({ nonce }, hands) => {
     const { uid, namespace, name, storeUID } = hands.context;
-    return writeRecord(hands, (record) => ({ ...record, uid, namespace, name, storeUID }));
+    return writeRecord(hands, ({ nonce: _answered, ...record }) => ({
+      ...record,
+      uid,
+      namespace,
+      name,
+      storeUID,
+      ...(nonce === undefined ? {} : { nonce }),
+    }));
   },
   'create-disk': createDisk,
   'attach-disk': ({ disk, virtualBytes }, hands) =>
@@ -84,19 +91,26 @@ const EXECUTORS: Executors = {
   'remove-files': removeFiles,
 };
 
-/** @throws EffectError, FencedError, QmpTimeoutError, HostUnreachableError */
+/** @throws EffectError, FencedError, HostUnreachableError */
 export async function execute(action: VmAction, hands: Hands): Promise<void> {
   const executor = EXECUTORS[action.type] as (action: VmAction, hands: Hands) => Promise<unknown>;
   try {
     await executor(action, hands);
   } catch (error) {
-    if (error instanceof QmpError) throw new EffectError('LaunchFailed', error.message);
+    if (error instanceof QmpError) throw new EffectError('InternalError', error.message);
+    if (error instanceof QmpTimeoutError || error instanceof DialError)
+      throw new EffectError('MonitorUnresponsive', error.message);
     throw error;
   }
 }
 
-function run(hands: Hands, body: string, args: readonly string[], stand: StandIns = standIns()): Promise<RunResult> {
-  return runEffect(hands.shell, hands.place, { body, args, stand }, hands.signal);
+interface RunMore {
+  readonly stand?: StandIns;
+  readonly refusal?: string;
+}
+
+function run(hands: Hands, body: string, args: readonly string[], more: RunMore = {}): Promise<RunResult> {
+  return runEffect(hands.shell, hands.place, { body, args, stand: standIns(), ...more }, hands.signal);
 }
 
 function recordOf({ context }: Hands): OwnershipRecord {
@@ -207,7 +221,7 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
       ...argv,
     ],
-    stand,
+    { stand, refusal: 'LaunchFailed' },
   );
 }
 
@@ -230,7 +244,7 @@ async function stop({ step, reason }: Of<'stop'>, hands: Hands): Promise<void> {
     hands,
     scripts.STOP,
     [JSON.stringify(marker), signal, String(process.pid), String(process.startTicks)],
-    stand,
+    { stand },
   );
   if (signal !== '') return;
   const monitor = await monitorOf(hands);
@@ -244,10 +258,11 @@ function noteEnd({ reason, message, crashes }: Of<'note-end'>, hands: Hands): Pr
   const { launch: ended, ...record } = recordOf(hands);
   const never = ended?.state === 'starting';
   const digest = ended === undefined ? '' : launchDigest(ended.spec);
+  // The launch that never was is still owed: `off` starts it under every policy.
   const next: OwnershipRecord = never
-    ? record
+    ? { ...record, off: true }
     : { ...record, end: { reason, message, at: stand.now, crashes, digest } };
-  return run(hands, scripts.NOTE_END, [JSON.stringify(next)], stand);
+  return run(hands, scripts.NOTE_END, [JSON.stringify(next)], { stand });
 }
 
 function removeFiles(_action: Of<'remove-files'>, hands: Hands): Promise<unknown> {

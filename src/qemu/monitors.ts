@@ -98,6 +98,5 @@ const WAKING = new Set(['SHUTDOWN', 'STOP', 'RESUME', 'BLOCK_IO_ERROR', 'GUEST_P
 /** QEMU says who asked for a shutdown: SHUTDOWN's `guest` and `reason` (qapi/run-state.json, ShutdownCause). */
 function heardFrom({ data }: QmpEvent): HeardEnd | undefined {
   if (data['guest'] === true) return 'GuestPoweredOff';
-  if (data['reason'] === 'host-signal') return 'Signaled';
   return data['reason'] === 'host-qmp-quit' || data['reason'] === 'host-ui' ? 'StoppedExternally' : undefined;
 }

@@ -12,7 +12,7 @@ import type {
   SeenStranger,
   SeenVmDir,
 } from '../reconcile/observed.ts';
-import { parseMarker, parseRecord, parseStopMarker } from '../reconcile/record.ts';
+import { parseMarker, parseRecord, parseStopMarker, type RecordState } from '../reconcile/record.ts';
 import { parseImageHeader } from './image-header.ts';
 import type { Monitors } from './monitors.ts';
 import type { Probe, ProbedVmDir } from './probe.ts';
@@ -52,7 +52,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     vmDirs: new Map(probe.vmDirs.map((vmDir) => [vmDir.path, seenVmDir(vmDir)])),
     folders,
     files: new Map([...probe.paths].map(([path, file]) => [path, seenFile(file, around.boots.get(path))])),
-    strangers: strangersOf(probe),
+    strangers: strangersOf(probe, folders),
     facts: around.facts,
   };
 }
@@ -71,42 +71,57 @@ function seenFolder(probe: Probe, vmDir: ProbedVmDir, name: string): SeenFolder 
   const path = vmDir.path === '/' ? `/${name}` : `${vmDir.path}/${name}`;
   const entries = vmDir.folders.get(name) ?? [];
   // A record that is there but empty is a damaged one, not an absent one.
-  const record = vmDir.records.get(name) ?? (entries.includes(FOLDER_FILES.record) ? '' : undefined);
+  const record = parseRecord(vmDir.records.get(name) ?? (entries.includes(FOLDER_FILES.record) ? '' : undefined));
   return {
     path,
     vmDir: vmDir.path,
     name,
-    record: parseRecord(record),
+    record,
     stop: parseStopMarker(vmDir.stops.get(name)),
     entries,
-    process: seenProcess(probe, vmDir, name, path),
+    process: seenProcess(probe, vmDir.pids.get(name), record, path),
     logTail: probe.logs.get(path) ?? '',
   };
 }
 
-/** QEMU holds a lock on its pidfile for life: the one proof of identity that survives reused pids and reboots. */
-function seenProcess(probe: Probe, vmDir: ProbedVmDir, name: string, path: string): SeenProcess {
-  const pidfile = vmDir.pids.get(name);
-  if (pidfile === undefined) return { kind: 'absent', pidfileLeft: false };
-  const holder = probe.lockHolders.get(pidfile.inode);
-  const found = holder === undefined ? undefined : probe.processes.get(holder);
-  if (
-    holder === undefined ||
-    holder !== pidfile.pid ||
-    found === undefined ||
-    found.state === 'Z' ||
-    found.state === 'X'
-  ) {
-    return { kind: 'absent', pidfileLeft: true };
-  }
+function seenProcess(
+  probe: Probe,
+  pidfile: { readonly pid: number; readonly inode: string } | undefined,
+  record: RecordState,
+  path: string,
+): SeenProcess {
+  const pid = lockHolder(probe, pidfile) ?? launchedProcess(probe, record);
+  const found = pid === undefined ? undefined : probe.processes.get(pid);
+  if (pid === undefined || found === undefined) return { kind: 'absent', pidfileLeft: pidfile !== undefined };
   const startedAt = probe.at - (probe.uptimeSeconds - found.startTicks / probe.ticksPerSecond) * 1000;
   return {
     kind: 'present',
-    pid: holder,
+    pid,
     startTicks: found.startTicks,
     startedAt: Math.round(startedAt),
     guest: probe.listening.has(`${path}/${FOLDER_FILES.monitor}`) ? 'not-asked' : 'silent',
   };
+}
+
+/** QEMU holds a lock on its pidfile for life: the one proof of identity that survives reused pids and reboots. */
+function lockHolder(
+  probe: Probe,
+  pidfile: { readonly pid: number; readonly inode: string } | undefined,
+): number | undefined {
+  const holder = pidfile === undefined ? undefined : probe.lockHolders.get(pidfile.inode);
+  return holder !== undefined && holder === pidfile?.pid && lives(probe, holder) ? holder : undefined;
+}
+
+/** Where somebody removed or overwrote the pidfile, the process that the record names still is the VM's: it has not ended. */
+function launchedProcess(probe: Probe, record: RecordState): number | undefined {
+  const launch = record.kind === 'readable' ? record.record.launch : undefined;
+  if (launch?.pid === undefined || launch.bootID !== probe.bootID || !lives(probe, launch.pid)) return undefined;
+  return probe.processes.get(launch.pid)?.startTicks === launch.startTicks ? launch.pid : undefined;
+}
+
+function lives(probe: Probe, pid: number): boolean {
+  const state = probe.processes.get(pid)?.state;
+  return state !== undefined && state !== 'Z' && state !== 'X';
 }
 
 type Guest = Pick<Extract<SeenProcess, { kind: 'present' }>, 'guest' | 'diskBytes' | 'machine'>;
@@ -192,9 +207,11 @@ function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile 
 }
 
 /** Name and architecture only: the rest of a stranger's command line may hold secrets. */
-function strangersOf(probe: Probe): SeenStranger[] {
+function strangersOf(probe: Probe, folders: ReadonlyMap<string, SeenFolder>): SeenStranger[] {
+  const ours = new Set([...folders.values()].map(({ process }) => (process.kind === 'present' ? process.pid : 0)));
   const strangers: SeenStranger[] = [];
   for (const [pid, argv] of probe.strangers) {
+    if (ours.has(pid)) continue;
     const architecture =
       /qemu-system-([a-z0-9_]+)$/.exec(argv[0] ?? '')?.[1] ?? (/qemu-kvm$/.test(argv[0] ?? '') ? 'x86_64' : undefined);
     if (architecture === undefined) continue;
