@@ -240,12 +240,9 @@ async function stop({ step, reason }: Of<'stop'>, hands: Hands): Promise<void> {
     ...(step === 'terminate' || step === 'kill' ? { terminateAt: stand.now } : {}),
   };
   const signal = step === 'terminate' ? 'TERM' : step === 'kill' ? 'KILL' : '';
-  await run(
-    hands,
-    scripts.STOP,
-    [JSON.stringify(marker), signal, String(process.pid), String(process.startTicks)],
-    { stand },
-  );
+  await run(hands, scripts.STOP, [JSON.stringify(marker), signal, String(process.pid), String(process.startTicks)], {
+    stand,
+  });
   if (signal !== '') return;
   const monitor = await monitorOf(hands);
   // QEMU may close the monitor before it has answered `quit`; the next look tells.
