@@ -40,8 +40,15 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.
 
 const context: Context = {
   openSession: async (options) => (await import('./runtime.ts')).openSession(options),
-  serveMcp: async () => {
-    throw new Error('this build has no MCP tools');
+  serveMcp: async ({ store, loop }, limits, signal) => {
+    const [{ serveStdio }, { languageFrom }] = await Promise.all([
+      import('./mcp/server.ts'),
+      import('./messages/language.ts'),
+    ]);
+    const { stdin, stdout, stderr, env } = process;
+    const log = (line: string) => void stderr.write(`${line}\n`);
+    const language = languageFrom(env);
+    await serveStdio({ store, loop, ...limits, version: version(), language, stdin, stdout, log, signal });
   },
   runProgram,
   stdin: process.stdin,

@@ -1,0 +1,165 @@
+/** action modify: memory and vCPUs (with a restart where the VM runs) and the growth of a disk. */
+import { type EffectiveDisk, effectiveSpec } from '../../api/effective-spec.ts';
+import { formatQuantity, parseQuantity, qemuSize, toMiB } from '../../api/quantity.ts';
+import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import { parseDisk, parseMemory } from '../disk-argument.ts';
+import { type Envelope, Refusal } from '../envelope.ts';
+import { askLookAtVm, now } from '../looks.ts';
+import { firstVersion } from '../watching.ts';
+import { patchDisks, seenSizeOf, sizeOf } from './disks.ts';
+import { endingOf, goneWhileWaiting, isCurrent, stalled, unfinished } from './outcome.ts';
+import { isSettledRunning, isStopped } from './power.ts';
+import { answer, type Call, type ExistingVm } from './request.ts';
+
+const MIB = 1_048_576;
+const FRESH_LOOK_MS = 4_000;
+
+interface Change {
+  readonly before: string | number;
+  readonly after: string | number;
+  readonly path?: string;
+}
+
+interface Plan {
+  readonly spec: Record<string, unknown>;
+  /** The disk to grow, by name, and its new size. */
+  disk?: { readonly name: string; readonly size: string };
+  readonly details: Record<string, Change>;
+  /** What the VM has already, for a modify that asks for nothing new. */
+  readonly same: string[];
+}
+
+export async function modify(call: Call, found: ExistingVm): Promise<Envelope> {
+  const { args, context } = call;
+  const { vm } = found;
+  const plan: Plan = { spec: {}, details: {}, same: [] };
+  planMemory(call, vm, plan);
+  planVcpus(call, vm, plan);
+  await planDisk(call, found, plan);
+  const fields = Object.keys(plan.spec);
+  if (fields.length === 0 && plan.disk === undefined && isInForce(vm)) {
+    throw new Refusal(context.say.nothingToChange(args.name, plan.same.join(', ')), {
+      code: 'InvalidArgument',
+      allowed: [],
+    });
+  }
+  const needsProcess = fields.includes('memory') || fields.includes('vcpus') || pendingOf(vm, args);
+  const restarts = needsProcess && vm.status?.pid !== undefined && isOn(vm);
+  const patched = await write(call, vm, plan, restarts ? { restartedAt: now() } : {});
+  const ending = await endingOf(call, patched, (seen) => isInForce(seen) && (!restarts || isSettledRunning(seen)));
+  const details = { ...plan.details, restarted: restarts };
+  if (ending.kind === 'gone') throw goneWhileWaiting(call);
+  if (ending.kind === 'stalled') throw stalled(call, ending, details);
+  if (ending.kind === 'unfinished') return unfinished(call, ending.vm, details);
+  const message = restarts ? context.say.restartedForModify(args.name) : context.say.done(args.name, 'modify');
+  return answer(call, vm.spec.hostName ?? '', message, { ...details, completed: true });
+}
+
+/** All in one write, the restart with it. */
+function write(
+  { context }: Call,
+  vm: VirtualMachine,
+  plan: Plan,
+  more: Record<string, string>,
+): Promise<VirtualMachine> {
+  const spec = { ...plan.spec, ...more };
+  const { disk } = plan;
+  if (disk === undefined) {
+    return context.store.patch('VirtualMachine', vm.metadata, { spec }, { uid: vm.metadata.uid });
+  }
+  return patchDisks(context.store, vm, (one) => (one.name === disk.name ? { ...one, size: disk.size } : one), spec);
+}
+
+function isOn({ spec }: VirtualMachine): boolean {
+  return spec.powerState === undefined || spec.powerState === 'PoweredOn';
+}
+
+/** An earlier modify may still wait for its restart. */
+function pendingOf({ status }: VirtualMachine, { memory, vcpus }: Call['args']): boolean {
+  const paths = (status?.pendingChanges ?? []).map(({ path }) => path);
+  const waits = (field: string) => paths.some((path) => path.startsWith(`spec.${field}`));
+  return (memory !== undefined && waits('memory')) || (vcpus !== undefined && waits('vcpus'));
+}
+
+/** The figures of the spec are those of the process, and every disk has at least its size. */
+function isInForce(vm: VirtualMachine): boolean {
+  const { spec, status } = vm;
+  if (!isCurrent(vm)) return false;
+  const disks = (spec.disks ?? []).every(({ name, size }) => {
+    const seen = status?.disks?.find((disk) => disk.name === name)?.virtualSize;
+    if (size === undefined || seen === undefined) return true;
+    return (parseQuantity(seen) ?? 0) >= (parseQuantity(size) ?? 0);
+  });
+  if (isStopped(vm)) return disks;
+  const memory = toMiB(parseQuantity(status?.memory ?? '') ?? 0) === toMiB(parseQuantity(spec.memory) ?? 0);
+  return disks && memory && status?.vcpus === spec.vcpus;
+}
+
+function planMemory({ args, context }: Call, { spec }: VirtualMachine, plan: Plan): void {
+  if (args.memory === undefined) return;
+  const after = parseMemory(args.memory, context.say);
+  const bytes = (quantity: string | number) => toMiB(parseQuantity(quantity) ?? 0) * MIB;
+  const same = bytes(after) === bytes(spec.memory);
+  if (same) plan.same.push(`memory=${qemuSize(bytes(after))}`);
+  else {
+    plan.spec['memory'] = after;
+    plan.details['memory'] = { before: qemuSize(bytes(spec.memory)), after: qemuSize(bytes(after)) };
+  }
+}
+
+function planVcpus({ args }: Call, { spec }: VirtualMachine, plan: Plan): void {
+  if (args.vcpus === undefined) return;
+  if (args.vcpus === spec.vcpus) plan.same.push(`vcpus=${spec.vcpus}`);
+  else {
+    plan.spec['vcpus'] = args.vcpus;
+    plan.details['vcpus'] = { before: spec.vcpus, after: args.vcpus };
+  }
+}
+
+async function planDisk(call: Call, found: ExistingVm, plan: Plan): Promise<void> {
+  const { args, context } = call;
+  if (args.disk === undefined) return;
+  const { path, size } = parseDisk(args.disk, context.say);
+  if (size === undefined) throw diskRefusal(context.say.diskSizeNeeded());
+  const disk = targetOf(call, found, path);
+  const bytes = parseQuantity(size) ?? 0;
+  if (disk.format === 'raw') await requireGrown(call, found.vm, disk, bytes);
+  const before = sizeOf(found.vm, disk) ?? 0;
+  if (bytes < before) throw diskRefusal(context.say.diskCannotShrink(disk.path, qemuSize(before)), 'DiskCannotShrink');
+  if (bytes === disk.sizeBytes) {
+    plan.same.push(`disk=path=${disk.path},size=${qemuSize(bytes)}`);
+    return;
+  }
+  plan.disk = { name: disk.name, size: formatQuantity(bytes) };
+  plan.details['disk'] = { path: disk.path, before: qemuSize(before), after: qemuSize(bytes) };
+}
+
+function diskRefusal(message: string, code = 'InvalidArgument', allowed?: readonly string[]): Refusal {
+  return new Refusal(message, { code, field: 'disk', ...(allowed === undefined ? {} : { allowed }) });
+}
+
+function targetOf({ context }: Call, { vm, host }: ExistingVm, path: string | undefined): EffectiveDisk {
+  const { disks } = effectiveSpec(vm, host);
+  const paths = disks.map((disk) => disk.path);
+  const found = path === undefined ? disks[0] : disks.find((disk) => disk.path === path);
+  if (found === undefined)
+    throw diskRefusal(context.say.diskUnknown(path ?? '', paths.join(', ')), 'InvalidArgument', paths);
+  if (path === undefined && disks.length > 1)
+    throw diskRefusal(context.say.diskPathNeeded(paths.join(', ')), 'InvalidArgument', paths);
+  return found;
+}
+
+/** A raw file is grown by hand; a look may be older than that. */
+async function requireGrown({ context }: Call, vm: VirtualMachine, disk: EffectiveDisk, bytes: number): Promise<void> {
+  const grown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
+  if (grown(vm)) return;
+  await askLookAtVm(context.store, vm);
+  const fresh = await firstVersion(context.store, 'VirtualMachine', {
+    ref: vm.metadata,
+    forMs: FRESH_LOOK_MS,
+    signal: context.signal,
+    accept: (seen) => (seen !== undefined && grown(seen) ? true : undefined),
+  });
+  if (fresh !== true)
+    throw diskRefusal(context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes), 'RawDiskNotGrown');
+}

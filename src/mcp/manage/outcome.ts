@@ -1,0 +1,122 @@
+/** Waiting until a change was seen on the host, and the answer to each way that may go. */
+import { findCondition, isTrue } from '../../api/conditions.ts';
+import { oneLine } from '../../api/errors.ts';
+import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import { type Envelope, Refusal } from '../envelope.ts';
+import { firstVersion } from '../watching.ts';
+import { answer, type Call, timeLeft } from './request.ts';
+
+/** What a version of the object means for the call. `unfinished` ends the waiting: nothing more will come in time. */
+export type Verdict = 'done' | 'stalled' | 'unfinished' | undefined;
+
+export type Ending =
+  | { readonly kind: 'done'; readonly vm: VirtualMachine }
+  | { readonly kind: 'gone' }
+  | { readonly kind: 'stalled'; readonly vm: VirtualMachine; readonly reason: string; readonly message: string }
+  | { readonly kind: 'unfinished'; readonly vm: VirtualMachine };
+
+/** Whether the status speaks of this spec. */
+export function isCurrent({ metadata, status }: VirtualMachine): boolean {
+  return status?.conditions !== undefined && (status.observedGeneration ?? 0) >= metadata.generation;
+}
+
+/** Waits for `isDone`, for a stall, or for the time to end; tells each step on the way. */
+export async function endingOf(
+  call: Call,
+  vm: VirtualMachine,
+  isDone: (vm: VirtualMachine) => boolean,
+): Promise<Ending> {
+  const { store, signal } = call.context;
+  const tell = teller(call);
+  let last = vm;
+  const ending = await firstVersion<'VirtualMachine', Ending>(store, 'VirtualMachine', {
+    ref: vm.metadata,
+    forMs: timeLeft(call),
+    signal,
+    accept: (seen) => {
+      if (seen === undefined) return { kind: 'gone' };
+      last = seen;
+      if (!isCurrent(seen)) return undefined;
+      tell(seen);
+      return isDone(seen) ? { kind: 'done', vm: seen } : stallOf(call, seen);
+    },
+  });
+  return ending ?? { kind: 'unfinished', vm: last };
+}
+
+function stallOf(call: Call, vm: VirtualMachine): Ending | undefined {
+  const { conditions, nextAttemptAt } = vm.status ?? {};
+  const stalled = findCondition(conditions, 'Stalled');
+  if (stalled?.status === 'True') {
+    return { kind: 'stalled', vm, reason: stalled.reason, message: oneLine(stalled.message, 1000) };
+  }
+  if (isTrue(conditions, 'ReconcilePaused')) return { kind: 'unfinished', vm };
+  const nextInMs = nextAttemptAt === undefined ? 0 : Date.parse(nextAttemptAt) - Date.now();
+  return nextInMs > timeLeft(call) ? { kind: 'unfinished', vm } : undefined;
+}
+
+/** A progress message for each new step. */
+function teller({ context }: Call): (vm: VirtualMachine) => void {
+  let told = '';
+  return ({ status }) => {
+    const line = oneLine(`${status?.phase ?? 'Pending'}: ${status?.message ?? ''}`, 300);
+    if (line === told) return;
+    told = line;
+    context.progress?.(line);
+  };
+}
+
+/** The answer where time ran out: the change goes on without anyone waiting. */
+export function unfinished(call: Call, vm: VirtualMachine, more: Readonly<Record<string, unknown>> = {}): Envelope {
+  const { args, context } = call;
+  const phase = isCurrent(vm) ? (vm.status?.phase ?? 'Pending') : 'Pending';
+  const ready = isCurrent(vm) ? findCondition(vm.status?.conditions, 'Ready') : undefined;
+  const why =
+    ready === undefined ? context.say.timeIsUp() : context.say.why(ready.reason, oneLine(ready.message, 1000));
+  const message = context.say.unfinished(args.name, args.action, phase, why);
+  return answer(call, vm.spec.hostName ?? '', message, {
+    ...more,
+    completed: false,
+    phase,
+    message: why,
+    next_call: {
+      tool: 'list_vms',
+      arguments: { filter_name: args.name, ...(args.host === undefined ? {} : { host: args.host }) },
+    },
+  });
+}
+
+/** The refusal where the loop cannot go on without a person or another spec. */
+export function stalled(
+  { args, context }: Call,
+  { vm, reason, message }: Extract<Ending, { kind: 'stalled' }>,
+  details: Readonly<Record<string, unknown>> = {},
+): Refusal {
+  const why = context.say.why(reason, message);
+  const field = FIELDS[reason];
+  return new Refusal(
+    context.say.failed(args.name, args.action, why),
+    { code: reason, field },
+    { details: { ...details, completed: false, phase: vm.status?.phase, message } },
+  );
+}
+
+/** Which parameter a stall speaks of. */
+const FIELDS: Readonly<Record<string, string | undefined>> = {
+  ISONotFound: 'iso',
+  ISOWrongArchitecture: 'iso',
+  DiskMissing: 'disk',
+  DiskInUse: 'disk',
+  DiskCannotShrink: 'disk',
+  DiskFormatMismatch: 'disk',
+  RawDiskNotGrown: 'disk',
+  StorageMissing: 'disk',
+  NameConflict: 'name',
+  PathTooLong: 'vm_dir',
+  QEMUNotInstalled: 'arch',
+  QEMUTooOld: 'arch',
+};
+
+export function goneWhileWaiting({ args, context }: Call): Refusal {
+  return new Refusal(context.say.beingDeleted(args.name), { code: 'NotFound', field: 'name' });
+}

@@ -1,0 +1,158 @@
+/** The MCP server over stdio. The SDK stays behind this door. */
+import type { Readable, Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Server } from '@modelcontextprotocol/sdk/server/index.js';
+import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js';
+import type { RequestHandlerExtra } from '@modelcontextprotocol/sdk/shared/protocol.js';
+import {
+  CallToolRequestSchema,
+  ErrorCode,
+  ListToolsRequestSchema,
+  McpError,
+  type ServerNotification,
+  type ServerRequest,
+} from '@modelcontextprotocol/sdk/types.js';
+import { messageOf, oneLine } from '../api/errors.ts';
+import { type Language, sentencesFor } from '../messages/language.ts';
+import type { Store } from '../store/store.ts';
+import { callTool } from './calls.ts';
+import type { ToolResult } from './envelope.ts';
+import { Looks, type Loop } from './looks.ts';
+import type { Tool, ToolContext } from './tool.ts';
+import { listVms } from './tools/list-vms.ts';
+import { manageVm } from './tools/manage-vm.ts';
+import { monitorVmStatus } from './tools/monitor-vm-status.ts';
+
+export interface McpOptions {
+  readonly store: Store;
+  readonly loop: Loop;
+  readonly version: string;
+  /** manage_vm is not listed, and refused when called all the same. */
+  readonly readOnly: boolean;
+  /** The action delete is refused. */
+  readonly noDelete: boolean;
+  readonly language: Language;
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  /** Lines for people; never on stdout. */
+  readonly log: (line: string) => void;
+  /** SIGINT and SIGTERM end the server as the end of stdin does. */
+  readonly signal: AbortSignal;
+}
+
+/** The same order at every listing. */
+export const TOOLS: readonly Tool[] = [listVms, manageVm, monitorVmStatus];
+
+/** What is under way at the end of stdin may still finish; then it is told to stop; then nobody waits for it. */
+const GRACE_MS = 250;
+
+/** Serves until stdin ends, stdout breaks or the signal aborts; resolves within a second of that. VMs live on. */
+export async function serveStdio(options: McpOptions): Promise<void> {
+  const { loop, log, signal } = options;
+  const ending = new AbortController();
+  const looks = new Looks(loop);
+  await runLoop(options, ending.signal);
+  const calls = new Set<Promise<unknown>>();
+  const server = serverOf(options, { looks, calls, ending: ending.signal });
+  server.onerror = (error) => log(`mcp: ${messageOf(error)}`);
+  const ended = endOf(options);
+  await server.connect(new StdioServerTransport(options.stdin, options.stdout));
+  await ended;
+  if (!signal.aborted) await Promise.race([Promise.allSettled(calls), sleep(GRACE_MS)]);
+  ending.abort(new Error('the server ends'));
+  await Promise.race([Promise.allSettled(calls), sleep(GRACE_MS)]);
+  await server.close();
+}
+
+/** The loop runs here unless another process has it; should that one end, it runs here from then on. */
+async function runLoop({ loop, log, language }: McpOptions, signal: AbortSignal): Promise<void> {
+  const tell = () => log(`mcp: ${sentencesFor(language).nobodyWatches()}`);
+  if (loop.start() === 'here') return tell();
+  log('mcp: another process runs the reconcile loop on this store');
+  loop.standBy(signal, tell).catch((error: unknown) => {
+    if (!signal.aborted) log(`mcp: ${messageOf(error)}`);
+  });
+}
+
+/** The first of: no more input, nobody reads, asked to end. */
+function endOf({ stdin, stdout, signal }: McpOptions): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => resolve();
+    stdin.once('end', end).once('close', end).once('error', end);
+    stdout.once('error', end).once('close', end);
+    signal.addEventListener('abort', end, { once: true });
+    if (signal.aborted) resolve();
+  });
+}
+
+interface Around {
+  readonly looks: Looks;
+  readonly calls: Set<Promise<unknown>>;
+  readonly ending: AbortSignal;
+}
+
+function serverOf(options: McpOptions, around: Around): Server {
+  const { readOnly, loop } = options;
+  const server = new Server(
+    { name: 'qemu-operator', title: 'qemu-operator', version: options.version },
+    { capabilities: { tools: {} }, instructions: instructions(loop.running) },
+  );
+  server.setRequestHandler(ListToolsRequestSchema, () => ({
+    tools: TOOLS.filter(({ changes }) => !(readOnly && changes)).map(({ definition }) => ({ ...definition })),
+  }));
+  server.setRequestHandler(CallToolRequestSchema, ({ params }, extra) => {
+    const tool = TOOLS.find(({ definition }) => definition.name === params.name);
+    if (tool === undefined) {
+      throw new McpError(ErrorCode.InvalidParams, `Unknown tool: ${oneLine(params.name, 64)}`);
+    }
+    const call = answerCall(tool, params.arguments, options, { ...around, extra });
+    around.calls.add(call);
+    const forget = () => around.calls.delete(call);
+    call.then(forget, forget);
+    return call;
+  });
+  return server;
+}
+
+type Extra = RequestHandlerExtra<ServerRequest, ServerNotification>;
+
+function answerCall(
+  tool: Tool,
+  args: unknown,
+  options: McpOptions,
+  { extra, looks, ending }: Around & { readonly extra: Extra },
+): Promise<ToolResult> {
+  const { store, language, noDelete, log, readOnly } = options;
+  const context: ToolContext = {
+    store,
+    language,
+    noDelete,
+    looks,
+    say: sentencesFor(language),
+    signal: AbortSignal.any([extra.signal, ending]),
+    progress: progressOf(extra, log),
+  };
+  return callTool(tool, args, context, { readOnly, log });
+}
+
+/** Progress only where it was asked for, always rising. */
+function progressOf(extra: Extra, log: (line: string) => void): ToolContext['progress'] {
+  const progressToken = extra._meta?.progressToken;
+  if (progressToken === undefined) return undefined;
+  let progress = 0;
+  return (message, total) => {
+    progress += 1;
+    const params = { progressToken, progress, message, ...(total === undefined ? {} : { total }) };
+    extra
+      .sendNotification({ method: 'notifications/progress', params })
+      .catch((error: unknown) => log(`mcp: ${messageOf(error)}`));
+  };
+}
+
+/** For the model, at the beginning of a session. */
+function instructions(runsHere: boolean): string {
+  const watching = runsHere
+    ? ' This server itself runs the reconcile loop: VMs live on after it ends, but nobody watches or restarts them then.'
+    : '';
+  return `Manages plain QEMU virtual machines on this machine. Call list_vms first to see names. manage_vm answers once the change was seen on the host; details.completed=false means it goes on without you. On an error, data.error says which argument to change and what to call next.${watching}`;
+}
