@@ -36,7 +36,7 @@ export const declareDelete: Declare = (command, context) => {
     await withSession(context, options, async (session) => {
       const targets = await targetsOf(context, session, words, options);
       tellProblems(context, session.store, []);
-      await deleteAll(context, session, targets, options);
+      await deleteAndWait(context, session, targets, options);
     });
   });
   examples(command, [
@@ -78,11 +78,11 @@ async function selected({ store }: Session, { kinds }: Asked, options: DeleteOpt
 }
 
 /** Deletes all of them first, then waits for each in turn. */
-async function deleteAll(
+export async function deleteAndWait(
   context: Context,
   session: Session,
   targets: readonly Target[],
-  options: DeleteOptions,
+  options: WaitOptions & { readonly ignoreNotFound?: boolean },
 ): Promise<void> {
   const deleted: AnyObject[] = [];
   for (const target of targets) {

@@ -99,7 +99,8 @@ export async function changePower(
   });
 }
 
-async function write({ store }: Session, target: VmTarget, verb: Verb): Promise<boolean> {
+/** Returns whether there was something to write. */
+export async function write({ store }: Session, target: VmTarget, verb: Verb): Promise<boolean> {
   const vm = await requireObject(store, target);
   const patch = verb.patch(vm, new Date().toISOString());
   if (patch === undefined) return false;

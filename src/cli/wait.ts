@@ -34,6 +34,8 @@ export interface Waiting<K extends Kind, T> {
   /** Something else than undefined ends the wait. */
   readonly judge: (object: ObjectOf<K> | undefined) => T | undefined;
   readonly until: string;
+  /** Told of each step; default: stderr. */
+  readonly onStep?: ((line: string) => void) | undefined;
 }
 
 /**
@@ -42,7 +44,7 @@ export interface Waiting<K extends Kind, T> {
 export async function waitFor<K extends Kind, T>(
   context: Context,
   store: Store,
-  { target, judge, until }: Waiting<K, T>,
+  { target, judge, until, onStep = (line) => tell(context, line) }: Waiting<K, T>,
   timeoutMs: number,
 ): Promise<T> {
   const end = new AbortController();
@@ -57,7 +59,7 @@ export async function waitFor<K extends Kind, T>(
       if (object !== undefined) {
         last = outcomeOf(object as AnyObject);
         const line = progressLine(target.ref.name, object as AnyObject, last);
-        if (line !== told) tell(context, line);
+        if (line !== told) onStep(line);
         told = line;
       }
       const verdict = judge(object);
@@ -85,6 +87,7 @@ export async function waitUntilSettled<K extends Kind>(
   store: Store,
   target: Target<K>,
   timeoutMs: number,
+  onStep?: (line: string) => void,
 ): Promise<ObjectOf<K>> {
   const judge = (object: ObjectOf<K> | undefined): ObjectOf<K> | undefined => {
     if (object === undefined) throw new CliError(EXIT.notFound, `${nameOf(target)} was deleted while waiting`);
@@ -92,5 +95,5 @@ export async function waitUntilSettled<K extends Kind>(
     if (kind === 'stalled') throw new CliError(EXIT.failed, `${nameOf(target)}: ${reason}: ${message}`);
     return kind === 'settled' ? object : undefined;
   };
-  return waitFor(context, store, { target, judge, until: 'settled' }, timeoutMs);
+  return waitFor(context, store, { target, judge, until: 'settled', onStep }, timeoutMs);
 }
