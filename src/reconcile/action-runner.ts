@@ -1,8 +1,8 @@
 /** Actions under way: at most one per VM, bounded over all, with back-off after failures and a brake on repetition. */
 import type { SchedulerLike } from 'rxjs';
-import { messageOf } from '../api/errors.ts';
+import { ConflictError, messageOf } from '../api/errors.ts';
 import type { Action } from './action.ts';
-import { EffectError } from './driver.ts';
+import { EffectError, FencedError } from './driver.ts';
 import type { Failure } from './status.ts';
 
 export interface ActionLimits {
@@ -37,17 +37,25 @@ interface Attempt {
 
 /** Room is looked for again this soon. */
 const NO_ROOM_MS = 100;
-/** The same successful step again and again is a hot loop: it is slowed down. */
+/** The same successful step again and again is a hot loop: it is slowed down, until it pauses this long by itself. */
 const REPEATS_FREE = 3;
 const REPEAT_FIRST_MS = 500;
 const REPEAT_MAX_MS = 60_000;
+const REPEAT_CALM_MS = 2_000;
+
+interface Repeat {
+  readonly count: number;
+  /** When it may come again, on the scheduler's clock. */
+  readonly notBefore: number;
+}
 
 export class ActionRunner {
   readonly #scheduler: SchedulerLike;
   readonly #limits: ActionLimits;
   readonly #busy = new Map<string, Action['type']>();
   readonly #attempts = new Map<string, Attempt>();
-  readonly #repeats = new Map<string, { readonly signature: string; readonly count: number }>();
+  /** By VM, then by action and generation: a loop may have several steps. */
+  readonly #repeats = new Map<string, Map<string, Repeat>>();
 
   constructor(scheduler: SchedulerLike, limits: ActionLimits) {
     this.#scheduler = scheduler;
@@ -59,23 +67,29 @@ export class ActionRunner {
     return new Set(this.#busy.keys());
   }
 
-  /** Nothing is to be done for the key now: what failed or repeated before is history. */
-  rest(key: string, settled: boolean): void {
+  /** Nothing is to be done for the key now: what failed before is history. */
+  rest(key: string): void {
     this.#attempts.delete(key);
-    if (settled) this.#repeats.delete(key);
+    const now = this.#scheduler.now();
+    const repeats = this.#repeats.get(key);
+    for (const [signature, { notBefore }] of repeats ?? [])
+      if (now - notBefore > REPEAT_CALM_MS) repeats?.delete(signature);
+    if (repeats?.size === 0) this.#repeats.delete(key);
   }
 
-  /** Why the action may not start yet, and for how long; undefined: it may. */
-  heldBack(
-    key: string,
-    action: Action,
-    generation: number,
-  ): { readonly forMs: number; readonly failure?: Failure } | undefined {
+  /** How this very action failed last; it stands until the action succeeds or is no longer wanted. */
+  failureOf(key: string, action: Action, generation: number): Failure | undefined {
     const attempt = this.#attempts.get(key);
-    if (attempt?.signature === JSON.stringify(action) && attempt.generation === generation) {
-      const left = attempt.notBefore - this.#scheduler.now();
-      if (left > 0) return { forMs: left, failure: attempt.failure };
-    }
+    const same = attempt?.signature === JSON.stringify(action) && attempt.generation === generation;
+    return same ? attempt.failure : undefined;
+  }
+
+  /** For how long the action may not start yet; undefined: it may. */
+  heldBack(key: string, action: Action, generation: number): { readonly forMs: number } | undefined {
+    const failed = this.failureOf(key, action, generation) && this.#attempts.get(key)?.notBefore;
+    const repeated = this.#repeats.get(key)?.get(signatureOf(action, generation))?.notBefore;
+    const left = Math.max(failed ?? 0, repeated ?? 0) - this.#scheduler.now();
+    if (left > 0) return { forMs: left };
     const running = [...this.#busy.values()];
     const full = running.length >= this.#limits.maxActions;
     const launching =
@@ -83,34 +97,38 @@ export class ActionRunner {
     return full || launching ? { forMs: NO_ROOM_MS } : undefined;
   }
 
-  /** @param ended told once, with how long the key should rest before the next look */
-  start(started: Started, ended: (outcome: Outcome, restMs: number) => void): void {
-    const { key, action } = started;
+  /** @param ended told once */
+  start(started: Started, ended: (outcome: Outcome) => void): void {
+    const { key, action, generation } = started;
     const since = this.#scheduler.now();
     this.#busy.set(key, action.type);
     started.effect().then(
       () => {
         this.#busy.delete(key);
         this.#attempts.delete(key);
-        ended({ ok: true, ms: this.#scheduler.now() - since }, this.#repeatDelay(key, action));
+        this.#noteRepeat(key, signatureOf(action, generation));
+        ended({ ok: true, ms: this.#scheduler.now() - since });
       },
       (error: unknown) => {
         this.#busy.delete(key);
         this.#noteFailure(started, error);
-        ended({ ok: false, error, message: messageOf(error) }, 0);
+        ended({ ok: false, error, message: messageOf(error) });
       },
     );
   }
 
-  #repeatDelay(key: string, action: Action): number {
-    const signature = JSON.stringify(action);
-    const before = this.#repeats.get(key);
-    const count = before?.signature === signature ? before.count + 1 : 1;
-    this.#repeats.set(key, { signature, count });
-    return count <= REPEATS_FREE ? 0 : Math.min(REPEAT_MAX_MS, REPEAT_FIRST_MS * 2 ** (count - REPEATS_FREE));
+  #noteRepeat(key: string, signature: string): void {
+    const now = this.#scheduler.now();
+    const repeats = this.#repeats.get(key) ?? new Map<string, Repeat>();
+    const before = repeats.get(signature);
+    const count = before !== undefined && now - before.notBefore <= REPEAT_CALM_MS ? before.count + 1 : 1;
+    const delay = count < REPEATS_FREE ? 0 : Math.min(REPEAT_MAX_MS, REPEAT_FIRST_MS * 2 ** (count - REPEATS_FREE));
+    this.#repeats.set(key, repeats.set(signature, { count, notBefore: now + delay }));
   }
 
   #noteFailure({ key, action, generation, seenAt }: Started, error: unknown): void {
+    // Somebody else was faster: nothing failed, a new look decides anew.
+    if (error instanceof ConflictError || error instanceof FencedError) return;
     const signature = JSON.stringify(action);
     const before = this.#attempts.get(key);
     const failures = before?.signature === signature ? before.failures + 1 : 1;
@@ -120,4 +138,8 @@ export class ActionRunner {
     const failure = { reason, message: `${action.type} failed: ${messageOf(error)}`, nextAttemptAt: seenAt + delay };
     this.#attempts.set(key, { failures, signature, failure, notBefore: this.#scheduler.now() + delay, generation });
   }
+}
+
+function signatureOf(action: Action, generation: number): string {
+  return `${generation} ${JSON.stringify(action)}`;
 }

@@ -7,8 +7,8 @@ import type { Marker, StopMarker } from './record.ts';
 export type VmAction =
   /** Makes the folder and its ownership record. */
   | { readonly type: 'claim-folder' }
-  /** Writes this object's identity into a record that another object's uid owns. */
-  | { readonly type: 'adopt'; readonly fromUID: string }
+  /** Writes this object's identity into a record that another object's uid owns, and its nonce: adopting restarts nothing. */
+  | { readonly type: 'adopt'; readonly fromUID: string; readonly nonce: string | undefined }
   | { readonly type: 'create-disk'; readonly disk: EffectiveDisk }
   /** Notes a file that exists as this VM's disk; it is never deleted unless reclaimPolicy says so. */
   | { readonly type: 'attach-disk'; readonly disk: EffectiveDisk; readonly virtualBytes: number }

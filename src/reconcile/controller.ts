@@ -103,8 +103,8 @@ class Controller {
     const { name, uid } = host.metadata;
     const known = this.#running.get(name);
     if (known !== undefined && (deleted || known.uid !== uid)) this.#endHost(name);
-    if (deleted) return;
-    if (this.#running.has(name)) this.#running.get(name)?.loop.wake();
+    if (deleted) void this.#wakeUnplaced();
+    else if (this.#running.has(name)) this.#running.get(name)?.loop.wake();
     else this.#startHost(host);
   }
 
@@ -128,7 +128,7 @@ class Controller {
     void this.#wakeUnplaced();
   }
 
-  /** VMs that waited for a Host of this name have it now. */
+  /** VMs that waited for a Host of this name have it now, or have it no more. */
   async #wakeUnplaced(): Promise<void> {
     try {
       const { items } = await this.#deps.store.list('VirtualMachine');
@@ -158,11 +158,11 @@ class Controller {
 
   async #answerUnplaced(vm: VirtualMachine): Promise<void> {
     try {
-      if (isPaused(vm.metadata)) return;
       const deleting = vm.metadata.deletionTimestamp !== undefined;
       const ran = vm.metadata.annotations?.[ANNOTATIONS.provisioned] !== undefined;
       if (
         deleting &&
+        !isPaused(vm.metadata) &&
         vm.metadata.finalizers?.includes(FINALIZERS.hostCleanup) === true &&
         (!ran || isOrphaned(vm.metadata))
       ) {
@@ -171,7 +171,7 @@ class Controller {
       }
       const { reason, message } = await this.#whyUnplaced(vm, deleting);
       await writeStatus(this.#deps.store, 'VirtualMachine', vm, (newest) =>
-        statusOf(newest, { kind: 'unseen', at: Date.now(), reason, message, hostKnown: false }),
+        statusOf(newest, { kind: 'unseen', at: this.#scheduler.now(), reason, message, hostKnown: false }),
       );
     } catch (error) {
       this.#emit({ type: 'failed', vm: keyOf(vm.metadata), error, message: messageOf(error), host: '' });

@@ -18,6 +18,8 @@ export interface VmDirSubject {
   /** Whether VMs were provisioned in this vmDir before. */
   readonly provisioned: boolean;
   readonly hostExists: (uid: string) => boolean;
+  /** Whether the host's allowedPaths hold this vmDir, symbolic links resolved. */
+  readonly allowed: boolean;
 }
 
 export type VmDirDecision =
@@ -67,6 +69,13 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
     );
   }
   if (hostUID === host.metadata.uid && epoch === subject.epoch) return { kind: 'ready' };
+  if (hostUID === host.metadata.uid && subject.epoch !== undefined && epoch > subject.epoch) {
+    return blocked(
+      'ClaimedByAnother',
+      'Claimed',
+      `a later controller of this store has taken ${vmDir.path} over (epoch ${epoch}, this one had ${subject.epoch}); this one does nothing there until it is started anew`,
+    );
+  }
   return {
     kind: 'act',
     action: { type: 'claim', vmDir: vmDir.path, seen: { marker: marker.marker, line: marker.line } },
@@ -74,12 +83,20 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
   };
 }
 
-function decideUnclaimed({ host, vmDir, provisioned }: VmDirSubject, claimed: boolean): VmDirDecision {
+function decideUnclaimed({ host, vmDir, provisioned, allowed }: VmDirSubject, claimed: boolean): VmDirDecision {
   if (claimed || provisioned) {
     return blocked(
       'VMDirMissing',
       'VMDirReady',
       `${vmDir.path} was claimed before and has no marker now: a file system that is not mounted looks like this. Mount it; if it is empty on purpose, remove the annotation ${claimed ? ANNOTATIONS.claimed : ANNOTATIONS.provisioned} from ${claimed ? `Host ${host.metadata.name}` : 'its VMs'}`,
+    );
+  }
+  if (!allowed) {
+    const roots = (host.spec.allowedPaths ?? [host.spec.vmDir]).join(', ');
+    return blocked(
+      'PathNotAllowed',
+      'VMDirReady',
+      `vmDir ${vmDir.path} lies outside the host's allowedPaths (${roots})`,
     );
   }
   if (vmDir.state === 'not-writable') return notWritable(vmDir);

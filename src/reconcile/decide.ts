@@ -8,7 +8,6 @@ import { act, blocked } from './decision.ts';
 import { decideOff, decideOn } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
-import { pathProblem } from './storage.ts';
 
 export function isPaused(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
   const value = metadata.annotations?.[ANNOTATIONS.paused];
@@ -82,10 +81,8 @@ function decideUnowned(subject: Subject, provisioned: string | undefined, here: 
       `a QEMU process (pid ${seen.folder.process.pid}) that no record explains runs in ${wanted.folder}`,
     );
   }
-  if (wanted.vmDir !== subject.host.spec.vmDir) {
-    const problem = pathProblem(subject, wanted.folder, 'vmDir');
-    if (problem !== undefined) return problem;
-  }
+  if (seen.namesake !== undefined)
+    return blocked('NameConflict', `VM ${seen.namesake} has the name ${wanted.vmName} on this host, in another vmDir`);
   return act({ type: 'claim-folder' }, 'Provisioning', `making ${wanted.folder}`);
 }
 
@@ -115,11 +112,16 @@ function decideOwned(
         'NameConflict',
         `${wanted.folder} belongs to VM ${owner}, which still exists: it is not taken over`,
       );
-    return act({ type: 'adopt', fromUID: record.uid }, 'Provisioning', `taking over the folder of ${owner}`);
+    return act(
+      { type: 'adopt', fromUID: record.uid, nonce: vm.spec.restartedAt },
+      'Provisioning',
+      `taking over the folder of ${owner}`,
+    );
   }
-  if (adopt !== undefined) return act({ type: 'remove-adopt' }, 'Provisioning', 'the folder is taken over');
-  if (provisioned === here) return { record };
-  if (provisioned === undefined) {
+  if (provisioned === here) {
+    return adopt === undefined ? { record } : act({ type: 'remove-adopt' }, 'Provisioning', 'the folder is taken over');
+  }
+  if (provisioned === undefined && adopt === undefined) {
     const lost = Object.entries(record.disks).find(
       ([, { path, state }]) => state === 'created' && seen.files.get(path)?.kind === 'absent',
     );
@@ -130,9 +132,8 @@ function decideOwned(
         'Provisioning',
         `disk ${lost[0]} (${lost[1].path}) was given up`,
       );
-    return act({ type: 'note-provisioned', value: here }, 'Provisioning', 'noting in the object where its disks lie');
   }
-  return act({ type: 'note-provisioned', value: here }, 'Provisioning', 'noting in the object where its disks lie now');
+  return act({ type: 'note-provisioned', value: here }, 'Provisioning', 'noting in the object where its disks lie');
 }
 
 function decideDeletion(subject: Subject): Decision {

@@ -41,6 +41,8 @@ export interface SeenVm {
   readonly heard: HeardEnd | undefined;
   /** An older object that claims the same (host, vmName), as `namespace/name`. */
   readonly olderRival: string | undefined;
+  /** The owner of a record for the same vmName in another vmDir of the host, as `namespace/name`. */
+  readonly namesake: string | undefined;
   /** Whether an object with this uid exists in the store. */
   readonly uidExists: (uid: string) => boolean;
 }

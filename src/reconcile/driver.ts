@@ -1,5 +1,5 @@
 /**
- * What a reconcile loop asks of a host. Small enough to simulate (simulate.ts does); the real one is qemu/driver.ts.
+ * What a reconcile loop asks of a host. Small enough to simulate (test/fakes/simulated-host.ts does); the real one is qemu/driver.ts.
  */
 import type { Observable } from 'rxjs';
 import type { EffectiveSpec } from '../api/effective-spec.ts';

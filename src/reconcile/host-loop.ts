@@ -12,7 +12,7 @@ import type { ObjectProblem, Store } from '../store/store.ts';
 import { type Action, isStoreAction } from './action.ts';
 import { type ActionLimits, ActionRunner } from './action-runner.ts';
 import { coalesceMap } from './coalesce-map.ts';
-import { decide } from './decide.ts';
+import { decide, isOrphaned, isPaused } from './decide.ts';
 import { blocked, type Decision, type Subject } from './decision.ts';
 import { FencedError, type HostDriver, type VmContext } from './driver.ts';
 import { HostView, type View } from './host-view.ts';
@@ -20,6 +20,7 @@ import { type Pass, statusOf } from './status.ts';
 import { writeStatus } from './status-writer.ts';
 import { applyStoreAction } from './store-actions.ts';
 import { subjectOf, wantedOf } from './subject.ts';
+import { type Unseen, whyUnseen } from './unseen.ts';
 import { WakeQueue } from './wake-queue.ts';
 
 export interface HostLoopOptions extends ActionLimits {
@@ -142,8 +143,13 @@ export class HostLoop {
     const readable = (vm: VirtualMachine) => this.#problem(vm, ['InvalidSpec']) === undefined;
     const vms = all.filter(readable);
     for (const vm of vms) this.#folders.set(wantedOf(vm, host).folder, keyOf(vm.metadata));
-    const view = await this.#view.look(host, vms, dirty.filter(readable));
-    for (const vm of dirty) await this.#handle(vm, view);
+    const view = await this.#view.look(host, {
+      vms,
+      dirty: dirty.filter(readable),
+      unreadable: all.length - vms.length,
+    });
+    const uids = new Set(items.map(({ metadata }) => metadata.uid));
+    for (const vm of dirty) await this.#handle(vm, view, uids).catch((error: unknown) => this.#stumbled(vm, error));
     if (whole) await this.#noteHost(view);
     this.#emit({ type: 'pass', vms: dirty.length, ms: this.#scheduler.now() - started });
   }
@@ -165,26 +171,26 @@ export class HostLoop {
     const now = this.#scheduler.now();
     const refresh = now - this.#volatileAt >= VOLATILE_MS;
     if (refresh) this.#volatileAt = now;
-    await this.#view.note(view, { refresh, now: Date.now() });
+    await this.#view.note(view, { refresh, now });
   }
 
-  async #handle(vm: VirtualMachine, view: View): Promise<void> {
-    const { host, look, verdicts, vms } = view;
-    const invalid = this.#problem(vm, ['InvalidSpec']);
-    if (invalid !== undefined)
-      return this.#unseen(vm, {
-        reason: 'InvalidSpec',
-        message: `${invalid.message}; the VM is left alone`,
-        hostKnown: false,
-      });
-    if (look.kind === 'cannot-see')
-      return this.#unseen(vm, { reason: look.reason, message: look.message, hostKnown: true });
-    const verdict = verdicts.get(vm.spec.vmDir ?? host.spec.vmDir);
-    if (verdict?.kind !== 'ready') {
-      const reason = verdict?.kind === 'blocked' ? verdict.reason : 'HostNotReady';
-      return this.#unseen(vm, { reason, message: verdict?.message ?? 'the vmDir is not ready', hostKnown: true });
+  /** One VM that cannot be noted holds up no other. */
+  #stumbled(vm: VirtualMachine, error: unknown): void {
+    if (this.#abort.signal.aborted) return;
+    this.#failed(keyOf(vm.metadata), error);
+    this.#queue.wake(keyOf(vm.metadata), UNSEEN_RETRY_MS);
+  }
+
+  /** @param uids of all VMs in the store */
+  async #handle(vm: VirtualMachine, view: View, uids: ReadonlySet<string>): Promise<void> {
+    const { host, look, vms } = view;
+    const unseen = whyUnseen(vm, view, this.#problem(vm, ['InvalidSpec'])?.message);
+    if (unseen !== undefined || look.kind === 'cannot-see') {
+      // A person's word to give up what cannot be seen.
+      const given = vm.metadata.deletionTimestamp !== undefined && isOrphaned(vm.metadata) && !isPaused(vm.metadata);
+      if (given) return applyStoreAction(this.#store, { type: 'release' }, vm, vm.metadata.name);
+      return unseen === undefined ? undefined : this.#unseen(vm, unseen);
     }
-    const uids = new Set(vms.map(({ metadata }) => metadata.uid));
     const subject = subjectOf(vm, {
       host,
       seen: look.host,
@@ -195,15 +201,12 @@ export class HostLoop {
     await this.#follow(subject, decideSafely(subject));
   }
 
-  async #unseen(
-    vm: VirtualMachine,
-    why: { readonly reason: string; readonly message: string; readonly hostKnown: boolean },
-  ): Promise<void> {
+  async #unseen(vm: VirtualMachine, why: Unseen): Promise<void> {
     const hint =
       vm.metadata.deletionTimestamp === undefined
         ? ''
         : `; annotation ${ANNOTATIONS.orphan} releases the object without the host`;
-    await this.#note(vm, { kind: 'unseen', at: Date.now(), ...why, message: `${why.message}${hint}` });
+    await this.#note(vm, { kind: 'unseen', at: this.#scheduler.now(), ...why, message: `${why.message}${hint}` });
     this.#queue.wake(keyOf(vm.metadata), UNSEEN_RETRY_MS);
   }
 
@@ -211,11 +214,11 @@ export class HostLoop {
   async #follow(subject: Subject, decision: Decision): Promise<void> {
     const { metadata } = subject.vm;
     const key = keyOf(metadata);
-    const held =
-      decision.kind === 'act' ? this.#actions.heldBack(key, decision.action, metadata.generation) : undefined;
-    if (decision.kind !== 'act') this.#actions.rest(key, decision.kind !== 'wait');
-    const failure = held?.failure === undefined ? {} : { failure: held.failure };
-    const newest = await this.#note(subject.vm, { kind: 'seen', subject, decision, ...failure });
+    if (decision.kind !== 'act') this.#actions.rest(key);
+    const asked = decision.kind === 'act' ? ([key, decision.action, metadata.generation] as const) : undefined;
+    const held = asked && this.#actions.heldBack(...asked);
+    const failure = asked && this.#actions.failureOf(...asked);
+    const newest = await this.#note(subject.vm, { kind: 'seen', subject, decision, failure });
     if (newest === undefined) return;
     switch (decision.kind) {
       case 'act':
@@ -238,13 +241,13 @@ export class HostLoop {
     const { generation } = subject.vm.metadata;
     this.#actions.start(
       { key, action, generation, seenAt: subject.seen.at, effect: () => this.#execute(action, subject) },
-      (outcome, restMs) => {
+      (outcome) => {
         if (this.#abort.signal.aborted) return;
         if (outcome.ok) this.#emit({ type: 'done', vm: key, action, ms: outcome.ms });
         else this.#failed(key, outcome.error, action);
         // Somebody raised the epoch: whose the host is now must be seen before anything else.
         if (!outcome.ok && outcome.error instanceof FencedError) this.wake();
-        this.#queue.wake(key, restMs);
+        this.#queue.wake(key);
       },
     );
   }

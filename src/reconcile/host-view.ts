@@ -4,11 +4,13 @@ import type { Host } from '../api/host.ts';
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Store } from '../store/store.ts';
+import { isPaused } from './decide.ts';
 import { decideVmDir, type VmDirDecision } from './decide-host.ts';
 import { EffectError, type HostDriver } from './driver.ts';
 import { hostStatusOf } from './host-status.ts';
 import type { Look, SeenHost } from './observed.ts';
 import { writeStatus } from './status-writer.ts';
+import { inside } from './storage.ts';
 import { wantedOf } from './subject.ts';
 
 export interface HostViewDependencies {
@@ -23,10 +25,14 @@ export interface View {
   readonly host: Host;
   /** All VMs that name the host and whose spec can be read. */
   readonly vms: readonly VirtualMachine[];
+  /** How many more name it, whose spec cannot be read. */
+  readonly unreadable: number;
   readonly look: Look;
   /** By vmDir; empty where the host was not seen. */
   readonly verdicts: ReadonlyMap<string, VmDirDecision>;
 }
+
+type Vms = readonly VirtualMachine[];
 
 /** A claim is followed by a new look; more than this many in a row means that somebody else claims too. */
 const CLAIM_ATTEMPTS = 3;
@@ -48,27 +54,39 @@ export class HostView {
    * Looks, and claims what is to be claimed before anything else is decided.
    * @param dirty the VMs whose guests and files matter now
    */
-  async look(host: Host, vms: readonly VirtualMachine[], dirty: readonly VirtualMachine[]): Promise<View> {
+  async look(
+    host: Host,
+    { vms, dirty, unreadable }: { readonly vms: Vms; readonly dirty: Vms; readonly unreadable: number },
+  ): Promise<View> {
     const vmDirs = [...new Set([host.spec.vmDir, ...vms.map((vm) => wantedOf(vm, host).vmDir)])];
     const request = {
       vmDirs,
       vms: dirty.map((vm) => wantedOf(vm, host)),
-      paths: host.spec.allowedPaths ?? [host.spec.vmDir],
+      paths: [...(host.spec.allowedPaths ?? []), ...vmDirs],
     };
+    const known = { host, vms, unreadable };
     for (let attempt = 1; ; attempt += 1) {
       const look = await this.#driver.look(request, this.#signal);
-      if (look.kind === 'cannot-see') return { host, vms, look, verdicts: new Map() };
+      if (look.kind === 'cannot-see') return { ...known, look, verdicts: new Map() };
       const verdicts = new Map<string, VmDirDecision>();
       let claimed = false;
       for (const path of vmDirs) {
         const verdict = await this.#verdict(host, vms, look.host, path);
-        const refusal =
-          verdict.kind === 'act' && attempt <= CLAIM_ATTEMPTS ? await this.#claim(host, verdict, look.host) : undefined;
-        claimed ||= verdict.kind === 'act' && refusal === undefined;
+        const due = verdict.kind === 'act' && attempt <= CLAIM_ATTEMPTS && !isPaused(host.metadata);
+        const refusal = due ? await this.#claim(host, verdict) : undefined;
+        claimed ||= due && refusal === undefined;
         verdicts.set(path, refusal ?? verdict);
       }
-      if (!claimed || attempt > CLAIM_ATTEMPTS) return { host, vms, look, verdicts };
+      if (verdicts.get(host.spec.vmDir)?.kind === 'ready') await this.#noteClaimed(host, look.host.machineID);
+      if (!claimed) return { ...known, look, verdicts };
     }
+  }
+
+  /** From now on a vmDir without its marker is one that is not mounted. */
+  async #noteClaimed({ metadata }: Host, machineID: string): Promise<void> {
+    if (metadata.annotations?.[ANNOTATIONS.claimed] !== undefined) return;
+    const annotations = { [ANNOTATIONS.claimed]: machineID };
+    await this.#store.patch('Host', metadata, { metadata: { annotations } }, { uid: metadata.uid });
   }
 
   async #verdict(host: Host, vms: readonly VirtualMachine[], seen: SeenHost, path: string): Promise<VmDirDecision> {
@@ -82,26 +100,18 @@ export class HostView {
       epoch: this.#driver.epoch(path),
       provisioned: vms.some((vm) => here(vm) && vm.metadata.annotations?.[ANNOTATIONS.provisioned] !== undefined),
       hostExists: (uid) => items.some(({ metadata }) => metadata.uid === uid),
+      allowed: path === host.spec.vmDir || isAllowed(path, host, seen),
     });
   }
 
   /** undefined: claimed; look again. */
   async #claim(
-    host: Host,
+    { metadata }: Host,
     verdict: Extract<VmDirDecision, { kind: 'act' }>,
-    seen: SeenHost,
   ): Promise<VmDirDecision | undefined> {
-    const { uid, annotations } = host.metadata;
+    const context = { storeUID: this.#store.uid, hostUID: metadata.uid };
     try {
-      await this.#driver.executeOnHost(verdict.action, { storeUID: this.#store.uid, hostUID: uid }, this.#signal);
-      if (verdict.action.vmDir === host.spec.vmDir && annotations?.[ANNOTATIONS.claimed] === undefined) {
-        await this.#store.patch(
-          'Host',
-          host.metadata,
-          { metadata: { annotations: { [ANNOTATIONS.claimed]: seen.machineID } } },
-          { uid },
-        );
-      }
+      await this.#driver.executeOnHost(verdict.action, context, this.#signal);
       return undefined;
     } catch (error) {
       this.#signal.throwIfAborted();
@@ -118,20 +128,20 @@ export class HostView {
 
   /** @param refresh whether volatile figures are due; @param now our clock, ms, for a host that cannot be seen */
   async note(view: View, { refresh, now }: { readonly refresh: boolean; readonly now: number }): Promise<void> {
-    const { host, vms, look, verdicts } = view;
+    const { host, vms, unreadable, look, verdicts } = view;
     const vmDir = verdicts.get(host.spec.vmDir);
     const newest = await writeStatus(this.#store, 'Host', host, (current) =>
       hostStatusOf(current, { look, vmDir, vms, now, refresh }),
     );
-    if (newest !== undefined) await this.#hold(newest, vms);
+    if (newest !== undefined && !isPaused(host.metadata)) await this.#hold(newest, vms.length + unreadable > 0);
   }
 
   /** A Host that runs VMs is held by a finalizer; one that is deleted and unused gives its vmDir back. */
-  async #hold(host: Host, vms: readonly VirtualMachine[]): Promise<void> {
+  async #hold(host: Host, inUse: boolean): Promise<void> {
     const { uid, resourceVersion, finalizers = [] } = host.metadata;
     const held = finalizers.includes(FINALIZERS.inUse);
     const deleting = host.metadata.deletionTimestamp !== undefined;
-    if (deleting && held && vms.length === 0) {
+    if (deleting && held && !inUse) {
       await this.#driver.executeOnHost(
         { type: 'unclaim', vmDir: host.spec.vmDir },
         { storeUID: this.#store.uid, hostUID: uid },
@@ -148,4 +158,9 @@ export class HostView {
       );
     }
   }
+}
+
+function isAllowed(path: string, { spec }: Host, { files }: SeenHost): boolean {
+  const real = (one: string) => files.get(one)?.resolved ?? one;
+  return (spec.allowedPaths ?? [spec.vmDir]).some((root) => inside(real(path), real(root)));
 }

@@ -125,4 +125,4 @@ export interface QemuFacts {
 }
 
 /** What is known of the end of a process beyond the host's files: heard over its monitor by this controller. */
-export type HeardEnd = Extract<ExitReason, 'StoppedExternally' | 'GuestPoweredOff' | 'Signaled'>;
+export type HeardEnd = Extract<ExitReason, 'StoppedExternally' | 'GuestPoweredOff'>;

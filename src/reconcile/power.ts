@@ -26,20 +26,22 @@ export function decideOff(subject: Subject, record: OwnershipRecord, process: Se
     });
   }
   if (record.launch !== undefined) return decideGone(subject, record, record.launch);
-  const problem = storageProblem(subject, record) ?? toolProblem(subject);
-  if (problem !== undefined) return problem;
-  const disks = decideDisks(subject, record);
-  if (disks !== undefined) return disks;
+  // First of all: whatever else is in the way, off and on again must start it.
   const ended = record.end !== undefined && record.end.reason !== 'StoppedByRequest';
   if ((ended || record.nonce !== subject.vm.spec.restartedAt) && record.off !== true) {
     return act({ type: 'note-off' }, 'Stopped', 'noting that the VM is switched off');
   }
+  const storage = storageProblem(subject, record) ?? decideDisks(subject, record);
+  if (storage !== undefined) return withTools(subject, storage);
   return { kind: 'settled', reason: 'Stopped', message: 'the VM is stopped, as powerState wants' };
 }
 
 /** A launched process is gone: its end is noted before anything else. */
 function decideGone(subject: Subject, record: OwnershipRecord, launch: LaunchRecord): Decision {
-  if (launch.state === 'running') return decideEnd(subject, record, launch);
+  const process = subject.seen.folder?.process;
+  // A pidfile says that QEMU came up, although nobody was left to note it.
+  const cameUp = process?.kind === 'absent' && process.pidfileLeft;
+  if (launch.state === 'running' || cameUp) return decideEnd(subject, record, launch);
   // QEMU was about to be run and never came up: no end, nothing ran.
   return act(
     {
@@ -59,9 +61,16 @@ export function decideOn(subject: Subject, record: OwnershipRecord, process: See
   if (record.launch !== undefined) return decideGone(subject, record, record.launch);
   const gate = decideRestart(subject, record);
   if (gate === 'stays-off') return staysOff(record);
-  const problem = storageProblem(subject, record) ?? toolProblem(subject) ?? qemuProblem(subject);
+  const problem = storageProblem(subject, record) ?? qemuProblem(subject);
   if (problem !== undefined) return problem;
-  return decideDisks(subject, record) ?? gate ?? decideLaunch(subject, record);
+  const disks = decideDisks(subject, record);
+  return disks === undefined ? (gate ?? decideLaunch(subject, record)) : withTools(subject, disks);
+}
+
+/** Disks are made and grown by qemu-img. */
+function withTools(subject: Subject, decision: Decision): Decision {
+  const needed = decision.kind === 'act' && ['create-disk', 'grow-disk'].includes(decision.action.type);
+  return (needed ? toolProblem(subject) : undefined) ?? decision;
 }
 
 function staysOff(record: OwnershipRecord): Decision {
@@ -112,7 +121,7 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
       `QEMU (pid ${process.pid}) runs, but its monitor does not answer; it is left alone`,
     );
   }
-  const problem = storageProblem(subject, record) ?? toolProblem(subject) ?? qemuProblem(subject);
+  const problem = storageProblem(subject, record) ?? qemuProblem(subject);
   const restart = restartMessage(subject, record);
   if (restart !== undefined) {
     if (problem !== undefined) return problem;
@@ -159,10 +168,8 @@ function decideUnfitGuest(subject: Subject, process: Process): Decision | undefi
     case 'io-error':
       return decideIoError(subject);
     case 'shutdown':
-      return decideStop(subject, process, {
-        reason: 'StoppedByRequest',
-        message: 'the guest has shut down but QEMU is still there',
-      });
+      // It ends by itself. Ending it here would make the guest's own power-off look like ours.
+      return wait(1000, 'Stopping', 'the guest has shut down, QEMU is ending');
     case 'guest-panicked':
       if (never)
         return blocked(

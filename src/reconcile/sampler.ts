@@ -141,7 +141,7 @@ export class HostSampler {
       this.#series.delete(key);
       return;
     }
-    const leftMs = endOf(monitor) - Date.now();
+    const leftMs = endOf(monitor) - this.#scheduler.now();
     if (vm === undefined || leftMs <= 0 || isSuccessor(vm, monitor)) return this.#remove(key, monitor);
     this.#queue.wake(key, leftMs);
     // The end of a request is everybody's business; its samples are those of the VM's host.
@@ -213,7 +213,7 @@ export class HostSampler {
     series.writtenAt = this.#scheduler.now();
     await writeStatus(this.#store, 'VirtualMachineMonitor', monitor, (newest) => {
       const { generation } = newest.metadata;
-      const at = fresh.at(-1)?.sample.at ?? new Date().toISOString();
+      const at = fresh.at(-1)?.sample.at ?? new Date(this.#scheduler.now()).toISOString();
       return {
         observedGeneration: generation,
         conditions: conditionsFrom([{ type: 'Ready', ...ready }], newest.status?.conditions, at, generation),

@@ -1,8 +1,10 @@
 /** What a pass says of a VM. Pure; the previous status is read only to keep times and history. */
 import { conditionsFrom, type Finding } from '../api/conditions.ts';
 import { type PendingChange, pendingChanges } from '../api/effective-spec.ts';
+import { ANNOTATIONS } from '../api/meta.ts';
 import { formatQuantity } from '../api/quantity.ts';
 import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual-machine.ts';
+import { isPaused } from './decide.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
 import type { SeenProcess } from './observed.ts';
 import { phaseOf } from './phase.ts';
@@ -76,8 +78,12 @@ function unseenFindings(vm: VirtualMachine, pass: Extract<Pass, { kind: 'unseen'
   if (vm.metadata.deletionTimestamp !== undefined)
     findings.push({ type: 'DeletionBlocked', status: 'True', reason, message });
   if (!pass.hostKnown) findings.push({ type: 'Stalled', status: 'True', reason, message });
+  if (isPaused(vm.metadata))
+    findings.push({ type: 'ReconcilePaused', status: 'True', reason: 'PausedByOperator', message: PAUSED });
   return findings;
 }
+
+const PAUSED = `annotation ${ANNOTATIONS.paused} is set: nothing is touched`;
 
 function unseenPhase(vm: VirtualMachine, pass: Extract<Pass, { kind: 'unseen' }>): Phase {
   if (vm.metadata.deletionTimestamp !== undefined) return 'Terminating';
@@ -115,7 +121,7 @@ function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   ];
   const stalled = decision.kind === 'blocked' && !paused;
   if (stalled) findings.push({ type: 'Stalled', status: 'True', reason, message });
-  if (stalled && vm.metadata.deletionTimestamp !== undefined)
+  if (decision.kind === 'blocked' && vm.metadata.deletionTimestamp !== undefined)
     findings.push({ type: 'DeletionBlocked', status: 'True', reason, message });
   if (paused) findings.push({ type: 'ReconcilePaused', status: 'True', reason, message });
   const pending = pendingOf(pass);
@@ -190,7 +196,8 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
   return {
     uuid: record?.uuid,
     pid: present ? process.pid : undefined,
-    startedAt: present ? clockTime(process.startedAt) : undefined,
+    // As noted at the launch: reckoned from a start in ticks it would tremble from look to look.
+    startedAt: launch === undefined ? undefined : clockTime(launch.at),
     accelerator: launch?.accelerator,
     acceleratorReason: launch?.acceleratorReason?.slice(0, 256),
     machine: present ? process.machine : undefined,

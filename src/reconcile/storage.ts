@@ -40,7 +40,7 @@ export function storageProblem(subject: Subject, record: OwnershipRecord): Decis
   return undefined;
 }
 
-function inside(path: string, folder: string): boolean {
+export function inside(path: string, folder: string): boolean {
   return folder === '/' || path === folder || path.startsWith(`${folder}/`);
 }
 
@@ -59,7 +59,8 @@ export function pathProblem(subject: Subject, path: string, what: string): Decis
     const allowed = (host.spec.allowedPaths ?? [host.spec.vmDir]).join(', ');
     return blocked('PathNotAllowed', `${what}: ${through} lies outside the host's allowedPaths (${allowed})`);
   }
-  if (OWN_FILES.has(resolved.slice(resolved.lastIndexOf('/') + 1))) {
+  const file = resolved.slice(resolved.lastIndexOf('/') + 1);
+  if (OWN_FILES.has(file) || file.startsWith(MARKER_FILE.replace(/json$/, ''))) {
     return blocked('PathNotAllowed', `${what}: ${through} has the name of a file that qemu-operator keeps for itself`);
   }
   const foreign = [...seen.otherFolders].find((folder) => inside(resolved, folder));
@@ -97,8 +98,10 @@ function diskProblem(subject: Subject, disk: EffectiveDisk, noted: DiskRecord | 
       `${what} was ${noted.path} (${noted.format}) before; its file was left untouched: use another name for ${disk.path}`,
     );
   }
-  if (noted?.sizeBytes !== undefined && disk.sizeBytes !== undefined && disk.sizeBytes < noted.sizeBytes) {
-    const size = formatQuantity(noted.sizeBytes);
+  // An attached file may be larger than its spec.
+  const grown = noted?.state === 'attached' ? undefined : noted?.sizeBytes;
+  if (grown !== undefined && disk.sizeBytes !== undefined && disk.sizeBytes < grown) {
+    const size = formatQuantity(grown);
     return blocked('DiskCannotShrink', `${what} grew to ${size}; set size: ${size} in your manifest`);
   }
   if (file === undefined || file.kind === 'absent') return missingDiskProblem(subject, disk, noted, file);
@@ -156,18 +159,8 @@ function existingDiskProblem(
       'DiskMissing',
       `${what}: ${disk.path} cannot be read by the user that runs QEMU; mend its owner or mode`,
     );
-  if (noted === undefined || noted.state === 'attached') {
-    if (file.format !== undefined && file.format !== disk.format) {
-      return blocked(
-        'DiskFormatMismatch',
-        `${what}: ${disk.path} holds a ${file.format} image, the spec says ${disk.format}; set format: ${file.format}`,
-      );
-    }
-    if (file.refersTo !== undefined) {
-      const problem = pathProblem(subject, file.refersTo, `${what}: the file behind ${disk.path}`);
-      if (problem !== undefined) return problem;
-    }
-  }
+  const foreign = foreignFileProblem(subject, disk, noted, file);
+  if (foreign !== undefined) return foreign;
   if (disk.format === 'raw' && disk.sizeBytes !== undefined && (file.virtualBytes ?? disk.sizeBytes) < disk.sizeBytes) {
     return blocked(
       'RawDiskNotGrown',
@@ -175,6 +168,27 @@ function existingDiskProblem(
     );
   }
   return undefined;
+}
+
+/** What a file that we did not create must satisfy. Once it was attached, its format is no question: a guest writes to it. */
+function foreignFileProblem(
+  subject: Subject,
+  disk: EffectiveDisk,
+  noted: DiskRecord | undefined,
+  file: Extract<SeenFile, { kind: 'present' }>,
+): Decision | undefined {
+  if (noted !== undefined && noted.state !== 'attached') return undefined;
+  const what = `disk ${disk.name}`;
+  if (noted === undefined && file.format !== disk.format) {
+    const holds =
+      file.format === undefined
+        ? `the header of ${disk.path} cannot be read, so that nobody knows whether it is ${disk.format}`
+        : `${disk.path} holds a ${file.format} image, the spec says ${disk.format}; set format: ${file.format}`;
+    return blocked('DiskFormatMismatch', `${what}: ${holds}`);
+  }
+  return disk.format === 'raw' || file.refersTo === undefined
+    ? undefined
+    : pathProblem(subject, file.refersTo, `${what}: the file behind ${disk.path}`);
 }
 
 /** The next step towards the wanted disks of a VM without a process; undefined where they are as wanted. */

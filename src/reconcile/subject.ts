@@ -27,6 +27,7 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
   const { host, seen } = around;
   const wanted = wantedOf(vm, host, seen);
   const others = [...seen.folders.values()].filter(({ path }) => path !== wanted.folder);
+  const real = (path: string) => realPath(path, seen);
   const seenVm: SeenVm = {
     at: seen.at,
     bootID: seen.bootID,
@@ -34,24 +35,40 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
     vmDir: seen.vmDirs.get(wanted.vmDir) ?? { path: wanted.vmDir, state: 'absent', marker: { kind: 'absent' } },
     folder: seen.folders.get(wanted.folder),
     files: seen.files,
-    claims: claimsOf(others, seen),
+    claims: claimsOf(others, real),
     // A folder without a record is nobody's: an ISO or an image may well lie in one.
-    otherFolders: new Set(others.filter(({ record }) => record.kind !== 'absent').map(({ path }) => path)),
+    otherFolders: new Set(others.filter(({ record }) => record.kind !== 'absent').map(({ path }) => real(path))),
     facts: seen.facts,
     heard: around.heardEnd(wanted.folder),
     olderRival: olderRivalOf(vm, around.siblings),
+    namesake: namesakeOf(wanted.vmName, others, around),
     uidExists: around.uidExists,
   };
   return { vm, host, wanted, seen: seenVm };
 }
 
-function claimsOf(folders: readonly SeenFolder[], seen: SeenHost): Map<string, string> {
+/** With symbolic links resolved: as it was asked for, else through the vmDir that it lies in. */
+function realPath(path: string, { files, vmDirs }: SeenHost): string {
+  const asked = files.get(path)?.resolved;
+  if (asked !== undefined) return asked;
+  const vmDir = [...vmDirs.keys()].find((dir) => path.startsWith(`${dir}/`));
+  return vmDir === undefined ? path : (files.get(vmDir)?.resolved ?? vmDir) + path.slice(vmDir.length);
+}
+
+/** Who has this vmName in another vmDir. A folder that no object stands for blocks nobody. */
+function namesakeOf(vmName: string, others: readonly SeenFolder[], { uidExists }: Surroundings): string | undefined {
+  for (const { name, record } of others) {
+    if (name === vmName && record.kind === 'readable' && uidExists(record.record.uid)) return keyOf(record.record);
+  }
+  return undefined;
+}
+
+function claimsOf(folders: readonly SeenFolder[], real: (path: string) => string): Map<string, string> {
   const claims = new Map<string, string>();
   for (const { record } of folders) {
     if (record.kind !== 'readable') continue;
     const owner = `${record.record.namespace}/${record.record.name}`;
-    for (const { path } of Object.values(record.record.disks))
-      claims.set(seen.files.get(path)?.resolved ?? path, owner);
+    for (const { path } of Object.values(record.record.disks)) claims.set(real(path), owner);
   }
   return claims;
 }

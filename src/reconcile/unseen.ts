@@ -1,0 +1,29 @@
+/** Why nothing may be concluded about a VM, whatever the look shows. Pure. */
+import type { VirtualMachine } from '../api/virtual-machine.ts';
+import { isPaused } from './decide.ts';
+import type { View } from './host-view.ts';
+
+export interface Unseen {
+  readonly reason: string;
+  readonly message: string;
+  /** Whether waiting may help: the host is there, or was. Else only a new spec or a person does. */
+  readonly hostKnown: boolean;
+}
+
+/** @param invalid what is wrong with its stored spec */
+export function whyUnseen(vm: VirtualMachine, view: View, invalid: string | undefined): Unseen | undefined {
+  const { host, look, verdicts } = view;
+  if (invalid !== undefined)
+    return { reason: 'InvalidSpec', message: `${invalid}; the VM is left alone`, hostKnown: false };
+  if (look.kind === 'cannot-see') return { reason: look.reason, message: look.message, hostKnown: true };
+  const verdict = verdicts.get(vm.spec.vmDir ?? host.spec.vmDir);
+  if (verdict?.kind === 'ready') return undefined;
+  if (verdict?.kind === 'blocked') {
+    const { reason, message } = verdict;
+    return { reason, message, hostKnown: reason !== 'PathNotAllowed' };
+  }
+  // A paused host is not even claimed, yet what is there is seen.
+  const claims = verdict?.action.type === 'claim' ? verdict.action : undefined;
+  if (isPaused(host.metadata) && claims?.seen !== undefined) return undefined;
+  return { reason: 'HostNotReady', message: verdict?.message ?? 'the vmDir is not ready', hostKnown: true };
+}

@@ -1,0 +1,278 @@
+/**
+ * What each action does to a simulated host, as the steps of the real scripts (qemu/scripts.ts): an interruption may
+ * come between any two of them.
+ */
+import { launchDigest } from '../../src/api/effective-spec.ts';
+import type { VmAction } from '../../src/reconcile/action.ts';
+import { EffectError, type VmContext } from '../../src/reconcile/driver.ts';
+import { type OwnershipRecord, RECORD_VERSION, reclaimOf, type StopMarker } from '../../src/reconcile/record.ts';
+import { noted, withDisk } from './simulated-records.ts';
+import type { SimulatedFolder, SimulatedProcess, SimulatedWorld } from './simulated-world.ts';
+
+export type Step = () => void;
+type Of<T extends VmAction['type']> = Extract<VmAction, { type: T }>;
+
+/** @throws EffectError, at once or from a step */
+export function stepsOf(action: VmAction, context: VmContext, world: SimulatedWorld): Step[] {
+  return new Effects(context, world).steps(action);
+}
+
+class Effects {
+  readonly #context: VmContext;
+  readonly #world: SimulatedWorld;
+
+  constructor(context: VmContext, world: SimulatedWorld) {
+    this.#context = context;
+    this.#world = world;
+  }
+
+  steps(action: VmAction): Step[] {
+    switch (action.type) {
+      case 'claim-folder':
+        return this.#claimFolder();
+      case 'create-disk':
+        return this.#createDisk(action);
+      case 'grow-disk':
+      case 'grow-disk-live':
+        return this.#grow(action);
+      case 'launch':
+        return this.#launch(action);
+      case 'resume':
+        return [() => this.#resume()];
+      case 'stop':
+        return this.#stop(action);
+      case 'note-end':
+        return this.#noteEnd(action);
+      case 'remove-files':
+        return this.#removeFiles();
+      default:
+        return [() => this.#write(noted(action, this.#record, this.#context))];
+    }
+  }
+
+  get #path(): string {
+    return this.#context.wanted.folder;
+  }
+
+  get #folder(): SimulatedFolder {
+    const folder = this.#world.folders.get(this.#path);
+    if (folder === undefined) throw new EffectError('LaunchFailed', `${this.#path} does not exist`);
+    return folder;
+  }
+
+  get #record(): OwnershipRecord {
+    const { record } = this.#context;
+    if (record === undefined) throw new EffectError('InternalError', `${this.#path} has no record`);
+    return record;
+  }
+
+  #write(record: OwnershipRecord): void {
+    this.#folder.record = JSON.stringify(record);
+  }
+
+  #claimFolder(): Step[] {
+    const { uid, storeUID, namespace, name, wanted } = this.#context;
+    return [
+      () => {
+        if (this.#world.isHidden(this.#path)) throw new EffectError('LaunchFailed', 'no such file or directory');
+        if (!this.#world.folders.has(this.#path)) this.#world.folders.set(this.#path, { log: '' });
+      },
+      () => {
+        if (this.#folder.record !== undefined) throw new EffectError('LaunchFailed', 'the record appeared meanwhile');
+        const { uuid } = wanted.launch;
+        this.#write({ recordVersion: RECORD_VERSION, uid, storeUID, namespace, name, uuid, disks: {}, restarts: 0 });
+      },
+    ];
+  }
+
+  #createDisk({ disk }: Of<'create-disk'>): Step[] {
+    const world = this.#world;
+    const record = this.#record;
+    const resumed = record.disks[disk.name]?.state === 'creating';
+    const entry = {
+      path: disk.path,
+      format: disk.format,
+      ...(disk.sizeBytes === undefined ? {} : { sizeBytes: disk.sizeBytes }),
+      ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
+    };
+    if (world.files.has(disk.path)) {
+      return resumed ? [() => this.#write(withDisk(record, disk.name, { ...entry, state: 'created' }))] : [];
+    }
+    return [
+      () => this.#write(withDisk(record, disk.name, { ...entry, state: 'creating' })),
+      () => {
+        if (world.freeBytes < 1024) throw new EffectError('InsufficientStorage', 'No space left on device');
+        if (world.files.has(disk.path)) throw new EffectError('LaunchFailed', 'File exists');
+        world.files.set(disk.path, {
+          type: 'file',
+          format: disk.format,
+          virtualBytes: disk.sizeBytes ?? 0,
+          content: world.newContent('us'),
+          readable: true,
+        });
+      },
+      () => this.#write(withDisk(record, disk.name, { ...entry, state: 'created' })),
+    ];
+  }
+
+  #grow({ disk, toBytes, type }: Of<'grow-disk'> | Of<'grow-disk-live'>): Step[] {
+    const noted = this.#record.disks[disk.name];
+    return [
+      () => {
+        const file = this.#world.files.get(disk.path);
+        if (file === undefined) throw new EffectError('LaunchFailed', `${disk.path}: No such file`);
+        if (type === 'grow-disk-live') this.#answering().diskBytes.set(disk.name, toBytes);
+        if (file.virtualBytes < toBytes) file.virtualBytes = toBytes;
+      },
+      () => {
+        if (noted !== undefined) this.#write(withDisk(this.#record, disk.name, { ...noted, sizeBytes: toBytes }));
+      },
+    ];
+  }
+
+  /** The process behind the monitor. */
+  #answering(): SimulatedProcess {
+    const process = this.#world.processIn(this.#path);
+    if (process === undefined || process.silent) throw new EffectError('LaunchFailed', 'the monitor does not answer');
+    return process;
+  }
+
+  #launch(action: Of<'launch'>): Step[] {
+    const world = this.#world;
+    const record = this.#record;
+    const { off: _off, nonce: _nonce, ...rest } = record;
+    const asked = action.nonce !== record.nonce || record.off === true;
+    const next: OwnershipRecord = {
+      ...rest,
+      ...(action.nonce === undefined ? {} : { nonce: action.nonce }),
+      ...(record.end === undefined ? {} : { end: asked ? { ...record.end, crashes: 0 } : record.end }),
+      restarts: record.restarts + (action.restart ? 1 : 0),
+    };
+    const entry = () => ({
+      spec: structuredClone(action.spec) as NonNullable<OwnershipRecord['launch']>['spec'],
+      bootID: action.bootID,
+      at: world.at,
+      accelerator: action.accelerator,
+      acceleratorReason: action.acceleratorReason,
+      qemuVersion: world.facts.qemu[action.spec.architecture]?.version ?? '',
+    });
+    let started: SimulatedProcess | undefined;
+    return [
+      () => this.#write({ ...next, launch: { ...entry(), state: 'starting' } }),
+      () => {
+        this.#folder.stop = undefined;
+        this.#folder.log = '';
+        try {
+          started = this.#startQemu(action);
+        } catch (error) {
+          this.#write(record);
+          throw error;
+        }
+      },
+      () => {
+        if (started !== undefined && world.processes.has(started.pid))
+          this.#write({
+            ...next,
+            launch: { ...entry(), state: 'running', pid: started.pid, startTicks: started.startTicks },
+          });
+      },
+    ];
+  }
+
+  /** QEMU locks its pidfile and its images, and wants them to be there. */
+  #startQemu({ spec }: Of<'launch'>): SimulatedProcess {
+    const world = this.#world;
+    if (world.processIn(this.#path) !== undefined)
+      throw new EffectError('LaunchFailed', 'cannot create PID file: Cannot lock pid file');
+    const used = new Set([...world.processes.values()].flatMap((one) => one.spec.disks.map(({ path }) => path)));
+    const diskBytes = new Map<string, number>();
+    for (const { name, path } of spec.disks) {
+      const file = world.files.get(path);
+      if (file === undefined || world.isHidden(path))
+        throw new EffectError('LaunchFailed', `Could not open '${path}': No such file or directory`);
+      if (used.has(path)) throw new EffectError('DiskInUse', 'Failed to get "write" lock');
+      diskBytes.set(name, file.virtualBytes);
+    }
+    const process: SimulatedProcess = {
+      pid: world.nextPid(),
+      startTicks: Math.floor(world.at / 10),
+      startedAt: world.at,
+      folder: this.#path,
+      spec,
+      diskBytes,
+      guest: 'running',
+      silent: false,
+    };
+    world.processes.set(process.pid, process);
+    this.#folder.pidfile = process.pid;
+    return process;
+  }
+
+  #resume(): void {
+    const process = this.#answering();
+    if (process.guest === 'io-error' && this.#world.freeBytes < 1024) return;
+    process.guest = 'running';
+  }
+
+  #stop({ step, reason }: Of<'stop'>): Step[] {
+    const { process, stop: before } = this.#context;
+    if (process.kind === 'absent') return [];
+    const world = this.#world;
+    const same = before !== undefined && before.pid === process.pid && before.startTicks === process.startTicks;
+    const { pid, startTicks } = process;
+    const marker: StopMarker = {
+      ...(same ? { ...before, reason } : { reason, pid, startTicks, at: world.at }),
+      ...(step === 'powerdown' ? { powerdownAt: world.at } : {}),
+      ...(step === 'quit' ? { quitAt: world.at } : {}),
+      ...(step === 'terminate' || step === 'kill' ? { terminateAt: world.at } : {}),
+    };
+    return [
+      () => {
+        this.#folder.stop = JSON.stringify(marker);
+      },
+      () => {
+        const found = world.processes.get(process.pid);
+        if (found === undefined) return;
+        if (step === 'terminate') world.end(found, 'signal');
+        else if (step === 'kill') world.end(found, 'crash');
+        else if (step === 'quit') world.end(this.#answering(), 'quit');
+        else world.pressPowerButton(this.#answering());
+      },
+    ];
+  }
+
+  #noteEnd({ reason, message, crashes }: Of<'note-end'>): Step[] {
+    const { launch: ended, ...record } = this.#record;
+    const never = ended?.state === 'starting';
+    const digest = ended === undefined ? '' : launchDigest(ended.spec);
+    return [
+      () =>
+        this.#write(
+          never
+            ? { ...record, off: true }
+            : { ...record, end: { reason, message, at: this.#world.at, crashes, digest } },
+        ),
+      () => {
+        this.#folder.pidfile = undefined;
+        this.#folder.stop = undefined;
+      },
+    ];
+  }
+
+  #removeFiles(): Step[] {
+    const world = this.#world;
+    const doomed = Object.values(this.#record.disks).filter(
+      ({ state, reclaimPolicy }) => reclaimOf(state, reclaimPolicy) === 'Delete',
+    );
+    return [
+      ...doomed.map(({ path }) => () => {
+        world.files.delete(path);
+      }),
+      () => {
+        this.#folder.record = undefined;
+        if (![...world.files.keys()].some((path) => path.startsWith(`${this.#path}/`)))
+          world.folders.delete(this.#path);
+      },
+    ];
+  }
+}

@@ -1,0 +1,196 @@
+/**
+ * A host that exists only here: its clock, folders, files and QEMU processes, and everything that can happen to them
+ * without us. What our effects do to it is in simulated-effects.ts.
+ */
+import { Subject } from 'rxjs';
+import type { LaunchSpec } from '../../src/api/effective-spec.ts';
+import type { Architecture, DiskFormat } from '../../src/api/virtual-machine.ts';
+import type { GuestStatus, HeardEnd, HostFacts } from '../../src/reconcile/observed.ts';
+
+export const GI = 1024 ** 3;
+
+export interface SimulatedFile {
+  type: 'file' | 'block-device' | 'other';
+  format: DiskFormat;
+  virtualBytes: number;
+  /** Who made it, and which making it was: a file that is made anew has another. */
+  content: string;
+  readable: boolean;
+  refersTo?: string;
+  bootArchitectures?: readonly Architecture[];
+}
+
+export interface SimulatedFolder {
+  record?: string | undefined;
+  stop?: string | undefined;
+  pidfile?: number | undefined;
+  log: string;
+}
+
+export interface SimulatedProcess {
+  readonly pid: number;
+  readonly startTicks: number;
+  readonly startedAt: number;
+  readonly folder: string;
+  readonly spec: LaunchSpec;
+  readonly diskBytes: Map<string, number>;
+  guest: GuestStatus;
+  silent: boolean;
+  /** When the guest will have powered itself off, asked to. */
+  endsAt?: number | undefined;
+}
+
+export interface SimulatedVmDir {
+  mounted: boolean;
+  marker?: string | undefined;
+  writable: boolean;
+}
+
+export type WorldEvent =
+  | { readonly type: 'guest'; readonly folder: string; readonly event: string; readonly heard?: HeardEnd }
+  /** A take-over ended the session of this driver. */
+  | { readonly type: 'session-ended'; readonly session: number };
+
+export const FACTS: HostFacts = {
+  os: 'Debian GNU/Linux 13',
+  kernel: '6.12',
+  architecture: 'x86_64',
+  cpus: 8,
+  memoryBytes: 32 * GI,
+  uid: 0,
+  qemu: {
+    x86_64: { command: 'qemu-system-x86_64', version: '10.0.2' },
+    arm64: {
+      command: 'qemu-system-aarch64',
+      version: '10.0.2',
+      uefi: { code: '/fw/code.fd', variables: '/fw/vars.fd', format: 'raw' },
+    },
+  },
+  qemuImg: true,
+  kvm: { works: false, reason: '/dev/kvm does not exist' },
+};
+
+/** Time a guest takes to follow the power button. */
+const POWERDOWN_MS = 2_000;
+
+export class SimulatedWorld {
+  bootID = 'boot-1';
+  machineID = 'machine-1';
+  facts: HostFacts = FACTS;
+  /** False: nobody can look, nothing can be done. */
+  reachable = true;
+  /** Whether guests follow the power button. */
+  guestsObey = true;
+  /** Added to the clock of the test. */
+  clockSkewMs = 0;
+  freeBytes = 100 * GI;
+  readonly vmDirs = new Map<string, SimulatedVmDir>();
+  readonly folders = new Map<string, SimulatedFolder>();
+  readonly files = new Map<string, SimulatedFile>();
+  readonly processes = new Map<number, SimulatedProcess>();
+  /** Symbolic links: a path to where it leads. */
+  readonly links = new Map<string, string>();
+  readonly events$ = new Subject<WorldEvent>();
+  #pid = 1000;
+  #content = 0;
+  readonly #now: () => number;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** The host's clock. Guests that were asked to power off do so as it passes. */
+  get at(): number {
+    return this.#now() + this.clockSkewMs;
+  }
+
+  nextPid(): number {
+    this.#pid += 1;
+    return this.#pid;
+  }
+
+  newContent(by: 'us' | 'person'): string {
+    this.#content += 1;
+    return `${by}-${this.#content}`;
+  }
+
+  /** A person makes a file. */
+  addFile(path: string, fields: Partial<SimulatedFile> = {}): SimulatedFile {
+    const file: SimulatedFile = {
+      type: 'file',
+      format: 'qcow2',
+      virtualBytes: GI,
+      readable: true,
+      content: this.newContent('person'),
+      ...fields,
+    };
+    this.files.set(path, file);
+    return file;
+  }
+
+  /** A file system that is not mounted hides what is on it. */
+  isHidden(path: string): boolean {
+    return [...this.vmDirs].some(([dir, { mounted }]) => !mounted && path.startsWith(`${dir}/`));
+  }
+
+  folderExists(path: string): boolean {
+    return !this.isHidden(path) && (this.folders.has(path) || this.vmDirs.has(path) || !this.isBelowVmDir(path));
+  }
+
+  isBelowVmDir(path: string): boolean {
+    return [...this.vmDirs.keys()].some((dir) => path.startsWith(`${dir}/`));
+  }
+
+  resolve(path: string): string {
+    for (const [link, target] of this.links) {
+      if (path === link || path.startsWith(`${link}/`)) return target + path.slice(link.length);
+    }
+    return path;
+  }
+
+  processIn(folder: string): SimulatedProcess | undefined {
+    this.settleGuests();
+    return [...this.processes.values()].find((process) => process.folder === folder);
+  }
+
+  /** Guests whose time has come are off. */
+  settleGuests(): void {
+    for (const process of [...this.processes.values()]) {
+      if (process.endsAt !== undefined && process.endsAt <= this.#now()) this.end(process, 'powerdown');
+    }
+  }
+
+  pressPowerButton(process: SimulatedProcess): void {
+    if (!this.guestsObey || process.guest !== 'running') return;
+    process.endsAt ??= this.#now() + POWERDOWN_MS;
+  }
+
+  end(process: SimulatedProcess, how: 'powerdown' | 'quit' | 'signal' | 'crash', heard?: HeardEnd): void {
+    this.processes.delete(process.pid);
+    const folder = this.folders.get(process.folder);
+    if (folder !== undefined) {
+      if (how === 'signal') folder.log += 'qemu-system-x86_64: terminating on signal 15 from pid 1\n';
+      if (how !== 'crash') folder.pidfile = undefined;
+    }
+    const told = heard ?? (how === 'powerdown' ? 'GuestPoweredOff' : undefined);
+    this.events$.next({
+      type: 'guest',
+      folder: process.folder,
+      event: 'SHUTDOWN',
+      ...(told === undefined ? {} : { heard: told }),
+    });
+  }
+
+  setGuest(folder: string, guest: GuestStatus): void {
+    const process = this.processIn(folder);
+    if (process === undefined) return;
+    process.guest = guest;
+    this.events$.next({ type: 'guest', folder, event: 'STOP' });
+  }
+
+  /** All processes are gone at once; files stay. */
+  reboot(): void {
+    this.processes.clear();
+    this.bootID = `${this.bootID}+`;
+  }
+}
