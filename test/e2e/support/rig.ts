@@ -24,11 +24,14 @@ export type OnFinished = (work: () => Promise<void>) => void;
 export interface RigOptions {
   /** Taken over from another rig; default: a new one. */
   readonly store?: Store;
+  readonly root?: string;
   readonly vmDir?: string;
   readonly host?: Fields;
   readonly driver?: QemuDriverOptions;
   readonly shell?: TestShell;
   readonly loop?: Partial<HostLoopOptions>;
+  /** Somebody else runs the loop. */
+  readonly controller?: 'none';
 }
 
 /** Small VMs, no network, everything looked at again soon. */
@@ -69,17 +72,17 @@ export class Rig {
 
   /** A store with this machine as Host, and a controller that runs. */
   static async start(onFinished: OnFinished, options: RigOptions = {}): Promise<Rig> {
-    const rig = new Rig(testFolder(onFinished), options);
+    const rig = new Rig(options.root ?? testFolder(onFinished), options);
     onFinished(async () => {
       await rig.stopController();
       if (options.store === undefined) await rig.store.close();
     });
-    mkdirSync(join(rig.root, 'images'));
+    mkdirSync(join(rig.root, 'images'), { recursive: true });
     if (options.store === undefined) {
       const spec = { local: {}, vmDir: rig.vmDir, allowedPaths: ['/'], metricsIntervalSeconds: 0, ...options.host };
       await rig.store.create(manifest('Host', { name: 'localhost' }, spec) as Manifest<'Host'>);
     }
-    rig.startController();
+    if (options.controller !== 'none') rig.startController();
     return rig;
   }
 

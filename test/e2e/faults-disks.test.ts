@@ -1,0 +1,188 @@
+/** What can be wrong with files: gone, held, missing, or no room for them. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { findCondition } from '../../src/api/conditions.ts';
+import { writeSparseTiny } from './support/images.ts';
+import { humanMonitor, runState } from './support/oracle.ts';
+import { isAlive, qemusBelow } from './support/process.ts';
+import { makeApart, shareStore, startController } from './support/real-controller.ts';
+import { type OnFinished, Rig, readyOf, testFolder } from './support/rig.ts';
+import { until } from './support/wait.ts';
+
+const NOT_HERE =
+  'not proved here: this user may not mount a small disk; run the tests as root, or allow user namespaces';
+
+/** A VM host whose folder `small` is a file system of its own, in a mount namespace that the test can enter. */
+async function withSmallDisk(onFinished: OnFinished, megabytes: number) {
+  const apart = await makeApart(onFinished);
+  if (apart === undefined) return undefined;
+  const root = testFolder(onFinished);
+  const small = join(root, 'small');
+  mkdirSync(small);
+  apart.run('mount', '-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', small);
+  const where = { storeDir: join(root, 'store'), vmDir: join(root, 'vms'), apart };
+  await startController(onFinished, where);
+  const store = await shareStore(onFinished, where.storeDir);
+  const rig = await Rig.start(onFinished, { root, store, vmDir: where.vmDir, controller: 'none' });
+  /** Takes all room but some KiB. */
+  const fill = (leave = 0) =>
+    apart.run(
+      'sh',
+      '-c',
+      `dd if=/dev/zero of=${small}/ballast bs=64k 2>/dev/null; truncate -s -${leave}K ${small}/ballast`,
+    );
+  return { apart, rig, small, fill, free: () => apart.run('rm', '-f', `${small}/ballast`) };
+}
+
+describe.concurrent('disks that are gone', () => {
+  test('a disk removed by hand is StorageMissing and never made anew', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    await rig.create('web-1', { disks: [{ name: 'data', size: '1Mi' }], powerState: 'PoweredOff' });
+    await rig.untilSettled('web-1', 'Stopped');
+    const disk = join(rig.folder('web-1'), 'data.qcow2');
+    renameSync(disk, rig.path('away'));
+    await rig.edit('web-1', { powerState: 'PoweredOn' });
+    const vm = await rig.untilReason('web-1', 'StorageMissing');
+    expect(readyOf(vm)?.message).toContain('is not made anew');
+    expect(findCondition(vm.status?.conditions, 'Stalled')?.status).toBe('True');
+    await rig.anotherLook();
+    expect([existsSync(disk), qemusBelow(rig.root)]).toEqual([false, []]);
+    renameSync(rig.path('away'), disk);
+    await rig.untilRunning('web-1');
+  });
+
+  test('removing the annotation gives the data up: the disk is made once more', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    await rig.create('web-1', { disks: [{ name: 'data', size: '1Mi' }], powerState: 'PoweredOff' });
+    await rig.untilSettled('web-1', 'Stopped');
+    const disk = join(rig.folder('web-1'), 'data.qcow2');
+    rmSync(disk);
+    await rig.edit('web-1', { restartedAt: 'look' });
+    await rig.untilReason('web-1', 'StorageMissing');
+    await rig.annotate('web-1', 'provisioned', null);
+    await rig.untilSettled('web-1', 'Stopped');
+    expect(existsSync(disk)).toBe(true);
+  });
+
+  test('the whole folder removed by hand is StorageMissing; the VM can still be deleted', async ({
+    onTestFinished,
+  }) => {
+    const rig = await Rig.start(onTestFinished);
+    await rig.create('web-1', { disks: [{ name: 'data', size: '1Mi' }], powerState: 'PoweredOff' });
+    await rig.untilSettled('web-1', 'Stopped');
+    rmSync(rig.folder('web-1'), { recursive: true });
+    await rig.edit('web-1', { powerState: 'PoweredOn' });
+    await rig.untilReason('web-1', 'StorageMissing');
+    expect(existsSync(rig.folder('web-1'))).toBe(false);
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+  });
+
+  test('the disk of a running VM removed by hand leaves the guest running', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    const root = rig.tiny('web-1');
+    await rig.create('web-1', { disks: [root] });
+    const pid = await rig.untilRunning('web-1');
+    rmSync(root.path);
+    const vm = await rig.untilReason('web-1', 'DiskMissing');
+    expect([vm.status?.pid, isAlive(pid), findCondition(vm.status?.conditions, 'Running')?.status]).toEqual([
+      pid,
+      true,
+      'True',
+    ]);
+  });
+});
+
+describe.concurrent('files that are not there', () => {
+  test('a missing ISO image is ISONotFound; it starts once the image is there', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    const path = rig.path('images', 'late.iso');
+    await rig.create('web-1', { cdroms: [{ name: 'install', path }] });
+    expect(readyOf(await rig.untilReason('web-1', 'ISONotFound'))?.message).toContain(path);
+    writeSparseTiny(path);
+    await rig.untilRunning('web-1');
+  });
+
+  test('a missing folder of a disk is not made: DiskMissing', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    const folder = rig.path('not-there');
+    await rig.create('web-1', { disks: [{ name: 'data', size: '1Mi', path: join(folder, 'data.qcow2') }] });
+    expect(readyOf(await rig.untilReason('web-1', 'DiskMissing'))?.message).toMatch(/folder of .* does not exist/);
+    expect(existsSync(folder)).toBe(false);
+    mkdirSync(folder);
+    await rig.untilRunning('web-1');
+    expect(statSync(join(folder, 'data.qcow2')).isFile()).toBe(true);
+  });
+
+  test('a disk without a size and without a file is InvalidSpec; a folder is no disk', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    await rig.create('web-1', { disks: [{ name: 'data' }] });
+    await rig.create('web-2', { disks: [{ name: 'data', format: 'raw', path: rig.path('images') }] });
+    await rig.untilReason('web-1', 'InvalidSpec');
+    expect(readyOf(await rig.untilReason('web-2', 'DiskFormatMismatch'))?.message).toMatch(
+      /neither a regular file nor a block device/,
+    );
+  });
+
+  test('a disk held by another process is DiskInUse, and is tried again', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    const root = rig.tiny('web-1');
+    const drive = ['-drive', `file=${root.path},format=raw,if=virtio`, '-pidfile', rig.path('holder.pid')];
+    const holder = spawn('qemu-system-x86_64', ['-S', '-machine', 'q35', '-display', 'none', '-nodefaults', ...drive]);
+    onTestFinished(async () => void holder.kill('SIGKILL'));
+    // A stopped machine takes its locks before it is ready.
+    await until(
+      'it holds the disk',
+      () => readFileSync('/proc/locks', 'utf8'),
+      (locks) => locks.includes(` ${holder.pid} `) && locks.includes(`:${statSync(root.path).ino} `),
+    );
+    await rig.create('web-1', { disks: [root] });
+    const vm = await rig.untilReason('web-1', 'DiskInUse');
+    expect(readyOf(vm)?.message).toMatch(/lock/);
+    holder.kill('SIGKILL');
+    await rig.untilRunning('web-1');
+  });
+});
+
+describe.concurrent('full disks', () => {
+  test('full at create: InsufficientStorage, nothing half made, made when there is room', async ({
+    onTestFinished,
+  }) => {
+    const made = await withSmallDisk(onTestFinished, 2);
+    if (made === undefined) return console.log(NOT_HERE);
+    const { rig, small, fill, free, apart } = made;
+    fill();
+    await rig.create('web-1', { disks: [{ name: 'data', size: '1Gi', path: join(small, 'data.qcow2') }] });
+    const vm = await rig.untilReason('web-1', 'InsufficientStorage');
+    expect(readyOf(vm)?.message).toMatch(/No space left on device/);
+    apart.run('sh', '-c', `[ "$(ls ${small})" = ballast ]`);
+    free();
+    await rig.untilRunning('web-1');
+  });
+
+  test('full at run: io-error, the guest waits and goes on by itself when there is room', async ({
+    onTestFinished,
+  }) => {
+    const made = await withSmallDisk(onTestFinished, 80);
+    if (made === undefined) return console.log(NOT_HERE);
+    const { rig, small, fill, free, apart } = made;
+    const source = writeSparseTiny(rig.path('images', 'tiny.raw'));
+    const path = join(small, 'root.raw');
+    apart.run('cp', '--sparse=always', source, path);
+    fill();
+    await rig.create('web-1', { disks: [{ name: 'root', path, format: 'raw' }] });
+    const paused = await rig.untilReason('web-1', 'IOError');
+    const pid = paused.status?.pid ?? 0;
+    expect([paused.status?.phase, await runState(rig.folder('web-1'))]).toEqual(['Paused', 'io-error']);
+    expect([await humanMonitor(rig.folder('web-1'), 'info status'), rig.console('web-1').includes('TINY-IO')]).toEqual([
+      expect.stringContaining('io-error'),
+      false,
+    ]);
+    free();
+    expect(await rig.untilRunning('web-1')).toBe(pid);
+    await rig.untilPrinted('web-1', 'TINY-IO');
+    expect((await rig.vm('web-1')).status?.restarts).toBe(0);
+  });
+});
