@@ -54,7 +54,11 @@ export interface McpSession {
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
-  readonly onprogress?: (progress: { progress: number; total?: number | undefined; message?: string | undefined }) => void;
+  readonly onprogress?: (progress: {
+    progress: number;
+    total?: number | undefined;
+    message?: string | undefined;
+  }) => void;
 }
 
 export interface ServerOptions {
@@ -111,7 +115,17 @@ export function pidOf(vmDir: string, name: string): number | undefined {
   const file = join(vmDir, name, 'qemu.pid');
   if (!existsSync(file)) return undefined;
   const pid = Number(readFileSync(file, 'utf8'));
-  return existsSync(`/proc/${pid}`) ? pid : undefined;
+  return isAlive(pid) ? pid : undefined;
+}
+
+/** A process that ended and that nobody has waited for is none. */
+export function isAlive(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  } catch {
+    return false;
+  }
 }
 
 /** Asks QEMU itself, over the monitor that is kept for people. */
