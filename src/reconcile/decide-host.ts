@@ -30,6 +30,8 @@ export type VmDirDecision =
       readonly message: string;
       readonly condition: 'VMDirReady' | 'Claimed';
     }
+  /** Another controller of the same store acts there now: what is said of its VMs is for that one to say. */
+  | { readonly kind: 'superseded'; readonly message: string }
   | { readonly kind: 'ready' };
 
 export function decideVmDir(subject: VmDirSubject): VmDirDecision {
@@ -70,11 +72,10 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
   }
   if (hostUID === host.metadata.uid && epoch === subject.epoch) return { kind: 'ready' };
   if (hostUID === host.metadata.uid && subject.epoch !== undefined && epoch > subject.epoch) {
-    return blocked(
-      'ClaimedByAnother',
-      'Claimed',
-      `a later controller of this store has taken ${vmDir.path} over (epoch ${epoch}, this one had ${subject.epoch}); this one does nothing there until it is started anew`,
-    );
+    return {
+      kind: 'superseded',
+      message: `a later controller of this store has taken ${vmDir.path} over (epoch ${epoch}, this one had ${subject.epoch}); this one does nothing more there`,
+    };
   }
   return {
     kind: 'act',

@@ -148,6 +148,8 @@ export class HostLoop {
       dirty: dirty.filter(readable),
       unreadable: all.length - vms.length,
     });
+    const superseded = [...view.verdicts.values()].find(({ kind }) => kind === 'superseded');
+    if (superseded?.kind === 'superseded') return this.#failed(EVERYTHING, new FencedError(superseded.message));
     const uids = new Set(items.map(({ metadata }) => metadata.uid));
     for (const vm of dirty) await this.#handle(vm, view, uids).catch((error: unknown) => this.#stumbled(vm, error));
     if (whole) await this.#noteHost(view);

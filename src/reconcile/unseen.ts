@@ -23,7 +23,7 @@ export function whyUnseen(vm: VirtualMachine, view: View, invalid: string | unde
     return { reason, message, hostKnown: reason !== 'PathNotAllowed' };
   }
   // A paused host is not even claimed, yet what is there is seen.
-  const claims = verdict?.action.type === 'claim' ? verdict.action : undefined;
+  const claims = verdict?.kind === 'act' && verdict.action.type === 'claim' ? verdict.action : undefined;
   if (isPaused(host.metadata) && claims?.seen !== undefined) return undefined;
   return { reason: 'HostNotReady', message: verdict?.message ?? 'the vmDir is not ready', hostKnown: true };
 }

@@ -103,6 +103,7 @@ class Effects {
       () => {
         if (world.freeBytes < 1024) throw new EffectError('InsufficientStorage', 'No space left on device');
         if (world.files.has(disk.path)) throw new EffectError('LaunchFailed', 'File exists');
+        world.made.push(`${this.#context.uid}/${disk.name}`);
         world.files.set(disk.path, {
           type: 'file',
           format: disk.format,
@@ -182,6 +183,7 @@ class Effects {
   /** QEMU locks its pidfile and its images, and wants them to be there. */
   #startQemu({ spec }: Of<'launch'>): SimulatedProcess {
     const world = this.#world;
+    if (world.processIn(this.#path) !== undefined) world.violations.push(`a second QEMU in ${this.#path}`);
     if (world.processIn(this.#path) !== undefined)
       throw new EffectError('LaunchFailed', 'cannot create PID file: Cannot lock pid file');
     const used = new Set([...world.processes.values()].flatMap((one) => one.spec.disks.map(({ path }) => path)));
@@ -203,6 +205,7 @@ class Effects {
       guest: 'running',
       silent: false,
     };
+    world.starts += 1;
     world.processes.set(process.pid, process);
     this.#folder.pidfile = process.pid;
     return process;
@@ -214,14 +217,16 @@ class Effects {
     process.guest = 'running';
   }
 
-  #stop({ step, reason }: Of<'stop'>): Step[] {
+  #stop({ step, reason, afresh }: Of<'stop'>): Step[] {
     const { process, stop: before } = this.#context;
     if (process.kind === 'absent') return [];
     const world = this.#world;
     const same = before !== undefined && before.pid === process.pid && before.startTicks === process.startTicks;
     const { pid, startTicks } = process;
     const marker: StopMarker = {
-      ...(same ? { ...before, reason } : { reason, pid, startTicks, at: world.at }),
+      ...(same
+        ? { ...before, reason, ...(afresh === true ? { at: world.at } : {}) }
+        : { reason, pid, startTicks, at: world.at }),
       ...(step === 'powerdown' ? { powerdownAt: world.at } : {}),
       ...(step === 'quit' ? { quitAt: world.at } : {}),
       ...(step === 'terminate' || step === 'kill' ? { terminateAt: world.at } : {}),
@@ -261,11 +266,17 @@ class Effects {
 
   #removeFiles(): Step[] {
     const world = this.#world;
-    const doomed = Object.values(this.#record.disks).filter(
-      ({ state, reclaimPolicy }) => reclaimOf(state, reclaimPolicy) === 'Delete',
-    );
+    const { disks } = this.#context.wanted;
+    const doomed = Object.entries(this.#record.disks)
+      .map(([name, before]) => {
+        const wanted = disks.find((one) => one.name === name && one.path === before.path);
+        return { ...before, reclaimPolicy: wanted === undefined ? before.reclaimPolicy : wanted.reclaimPolicy };
+      })
+      .filter(({ state, reclaimPolicy }) => reclaimOf(state, reclaimPolicy) === 'Delete');
     return [
-      ...doomed.map(({ path }) => () => {
+      ...doomed.map(({ path, reclaimPolicy }) => () => {
+        const { content = 'us' } = world.files.get(path) ?? {};
+        if (content.startsWith('person') && reclaimPolicy !== 'Delete') world.violations.push(`${path} was deleted`);
         world.files.delete(path);
       }),
       () => {

@@ -24,6 +24,8 @@ export interface JournalEntry {
   readonly folder: string;
   readonly uid: string;
   readonly action: VmAction;
+  /** Of how many steps it is. */
+  readonly steps: number;
 }
 
 /** Where an effect is cut: after this many of its steps the connection is lost. */
@@ -176,7 +178,7 @@ export class SimulatedHost implements HostDriver {
     const epoch = this.#mayAct(context.wanted.vmDir, action.type);
     const steps = stepsOf(action, context, this.#world);
     const { folder } = context.wanted;
-    this.journal.push({ session: this.session, epoch, folder, uid: context.uid, action });
+    this.journal.push({ session: this.session, epoch, folder, uid: context.uid, action, steps: steps.length });
     this.#perform(action, steps);
   }
 

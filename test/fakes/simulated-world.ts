@@ -91,6 +91,14 @@ export class SimulatedWorld {
   /** Symbolic links: a path to where it leads. */
   readonly links = new Map<string, string>();
   readonly events$ = new Subject<WorldEvent>();
+  /** What must never happen, and did. */
+  readonly violations: string[] = [];
+  /** `uid/disk name` of each image that was made. */
+  readonly made: string[] = [];
+  /** QEMU processes that came up. */
+  starts = 0;
+  /** How each process ended: the truth that the operator has to find out. */
+  readonly ends: { readonly folder: string; readonly how: string; readonly asked: boolean }[] = [];
   #pid = 1000;
   #content = 0;
   readonly #now: () => number;
@@ -167,6 +175,7 @@ export class SimulatedWorld {
 
   end(process: SimulatedProcess, how: 'powerdown' | 'quit' | 'signal' | 'crash', heard?: HeardEnd): void {
     this.processes.delete(process.pid);
+    this.ends.push({ folder: process.folder, how, asked: process.endsAt !== undefined });
     const folder = this.folders.get(process.folder);
     if (folder !== undefined) {
       if (how === 'signal') folder.log += 'qemu-system-x86_64: terminating on signal 15 from pid 1\n';
@@ -190,6 +199,7 @@ export class SimulatedWorld {
 
   /** All processes are gone at once; files stay. */
   reboot(): void {
+    for (const { folder } of this.processes.values()) this.ends.push({ folder, how: 'reboot', asked: false });
     this.processes.clear();
     this.bootID = `${this.bootID}+`;
   }
