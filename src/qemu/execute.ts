@@ -225,13 +225,13 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
   );
 }
 
-async function stop({ step, reason }: Of<'stop'>, hands: Hands): Promise<void> {
+async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise<void> {
   const { process, stop: before } = hands.context;
   if (process.kind === 'absent') return;
   const stand = standIns();
   const same = before !== undefined && before.pid === process.pid && before.startTicks === process.startTicks;
   const base: StopMarker = same
-    ? { ...before, reason }
+    ? { ...before, reason, ...(afresh === true ? { at: stand.now } : {}) }
     : { reason, pid: process.pid, startTicks: process.startTicks, at: stand.now };
   const marker: StopMarker = {
     ...base,

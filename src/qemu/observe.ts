@@ -108,8 +108,8 @@ function lockHolder(
   probe: Probe,
   pidfile: { readonly pid: number; readonly inode: string } | undefined,
 ): number | undefined {
-  const holder = pidfile === undefined ? undefined : probe.lockHolders.get(pidfile.inode);
-  return holder !== undefined && holder === pidfile?.pid && lives(probe, holder) ? holder : undefined;
+  if (pidfile === undefined || !probe.lockHolders.get(pidfile.inode)?.has(pidfile.pid)) return undefined;
+  return lives(probe, pidfile.pid) ? pidfile.pid : undefined;
 }
 
 /** Where somebody removed or overwrote the pidfile, the process that the record names still is the VM's: it has not ended. */
