@@ -74,7 +74,7 @@ test('one wrong name and nothing is written; what cannot become so is told with 
 
 test('a guest that ignores the power button: the wait ends with code 5, and force ends the guest', async () => {
   const rig = rigOf();
-  const path = writeDeafDisk(rig.path('images', 'deaf.raw'));
+  const path = writeDeafDisk(rig.path('images', 'no-power-button.raw'));
   const disks = [{ name: 'root', format: 'raw', path }];
   await rig.ok(['apply', '-f', rig.manifest('deaf', { disks, powerOff: { mode: 'Soft', gracePeriodSeconds: 1 } })]);
   const timed = await rig.run(['stop', 'deaf', '--timeout', '2500ms']);
@@ -87,7 +87,7 @@ test('a guest that ignores the power button: the wait ends with code 5, and forc
 
 test('Ctrl-C ends the wait, not the change', async () => {
   const rig = rigOf();
-  const path = writeDeafDisk(rig.path('images', 'deaf.raw'));
+  const path = writeDeafDisk(rig.path('images', 'no-power-button.raw'));
   await rig.controller(onTestFinished);
   await rig.ok([
     'apply',
