@@ -105,3 +105,17 @@ test('Ctrl-C ends the wait, not the change', async () => {
     ({ length }) => length === 0,
   );
 });
+
+test('a machine that is being deleted takes no verb; a deletion that is held up ends with code 5 and its reason', async () => {
+  const rig = rigOf();
+  const created = rig.manifest('web-1', { disks: [{ name: 'root', size: '64Mi' }], powerOff: { mode: 'Hard' } });
+  await rig.ok(['apply', '-f', created]);
+  await rig.ok(['annotate', 'qvm', 'web-1', 'qemu-operator.dev/paused=true']);
+  const held = await rig.run(['delete', 'qvm', 'web-1', '--timeout', '1s']);
+  expect(held).toMatchObject({ code: 5, stdout: '', stderr: /is gone: PausedByOperator: / });
+  expect(await rig.run(['start', 'web-1'])).toMatchObject({ code: 4, stderr: /is being deleted/ });
+  expect(qemusBelow(rig.vmDir)).toHaveLength(1);
+  await rig.ok(['annotate', 'qvm', 'web-1', 'qemu-operator.dev/paused-']);
+  await rig.ok(['delete', 'qvm', 'web-1']);
+  expect(existsSync(rig.folder('web-1'))).toBe(false);
+});
