@@ -58,7 +58,6 @@ async function quickstart(context: Context, session: Session, options: Quickstar
   await provideDisk(context, session, host);
   const outcome = await applySample(context, session);
   const until = `${NAME} has been shown`;
-  const elsewhere = session.loop.whoRuns() === 'elsewhere';
   await whileDriven(context, session, until, async () => {
     if (outcome !== 'created') await write(session, VM, START);
     step(context, 'Waiting until it runs');
@@ -71,7 +70,7 @@ async function quickstart(context: Context, session: Session, options: Quickstar
     await showConsole(context, place, options.timeout, `${words} logs ${NAME} --console`);
   });
   print(context, '');
-  if (!elsewhere) {
+  if (session.loop.whoRuns() !== 'service') {
     step(context, 'The machine runs on, but nobody watches it now: it is not started again if it ends.');
     print(context, `    The controller does that, in a terminal of its own: ${words} run`);
     print(context, '');
