@@ -105,7 +105,7 @@ async function localhost({ store }: Session): Promise<Host> {
 async function provideDisk(context: Context, { store }: Session, host: Host): Promise<void> {
   const vm = await store.get(VM.kind, VM.ref);
   if (vm?.metadata.annotations?.[ANNOTATIONS.provisioned] !== undefined || isVmDirLost(host)) return;
-  step(context, 'Looking for the sample Linux disk, building it when it is not cached');
+  step(context, 'Giving the machine its disk: a copy of the sample Linux, which is built now if it is not cached');
   const image = await guestImage(context);
   const path = diskPath(host, NAME);
   step(context, placeDisk(image, path) ? `Copied it to ${path}` : `${path} is there already`);
