@@ -110,6 +110,14 @@ test('apply takes files, folders, stdin and several documents; one bad document 
   expect(bad.stderr).toMatch(/^error: stdin: VirtualMachine "e" is invalid: spec.vcpu: .*did you mean vcpus/);
   expect((await rig.run(['get', 'qvm', 'd'])).code).toBe(3);
 
+  const three = [document('a').replace('x86_64', 'arm64'), document('d'), document('e', ', vcpu: 4'), 'kind: Pod\n'];
+  const several = await rig.run(['apply', LATER, '-f', '-'], { input: three.join('---\n') });
+  expect(several).toMatchObject({ code: 1, stdout: '' });
+  expect(several.stderr.match(/^error: /gm)).toHaveLength(3);
+  for (const word of [/"e" is invalid: spec\.vcpu/, /Pod/, /architecture.*immutable/])
+    expect(several.stderr).toMatch(word);
+  expect((await rig.run(['get', 'qvm', 'd'])).code).toBe(3);
+
   const refused = await rig.run(['apply', LATER, '-f', '-'], { input: document('a').replace('x86_64', 'arm64') });
   expect(refused).toMatchObject({ code: 1, stderr: /architecture.*immutable/ });
   const dry = await rig.ok(['apply', '--dry-run', '-f', '-'], { input: document('f') });
