@@ -60,6 +60,9 @@ describe('parseQuantity', () => {
     ['1001m', 2],
     ['007Ki', 7168],
     ['9007199254740991', Number.MAX_SAFE_INTEGER],
+    ['.25Gi', 268_435_456],
+    ['1e10', 10_000_000_000],
+    [`${'0'.repeat(39)}1`, 1],
   ])('%s is %d bytes', (text, bytes) => {
     expect(parseQuantity(text)).toBe(bytes);
   });
@@ -95,6 +98,7 @@ describe('parseQuantity', () => {
     '8Pi',
     '9E',
     `1${'0'.repeat(60)}`,
+    `${'0'.repeat(40)}1`,
   ])('%j is none', (text) => {
     expect(parseQuantity(text)).toBeUndefined();
   });
@@ -118,6 +122,7 @@ describe('parseQuantity', () => {
 
   test('accepts no text that the CRD refuses', () => {
     const pattern = new RegExp(QUANTITY_PATTERN);
+    expect('2GB').not.toMatch(pattern);
     const nearly = fc.stringMatching(/^[+-]?[0-9]{0,4}\.?[0-9]{0,3}[a-zA-Z]{0,2}[0-9]{0,2}$/);
     fc.assert(
       fc.property(fc.oneof(nearly, fc.string()), (text) => {
@@ -137,6 +142,7 @@ describe('formatQuantity', () => {
     [2_147_483_648, '2Gi'],
     [1_610_612_736, '1536Mi'],
     [2_000_000_000, '1953125Ki'],
+    [2 ** 70, '1024Ei'],
   ])('%d is %s', (bytes, text) => {
     expect(formatQuantity(bytes)).toBe(text);
   });
@@ -160,6 +166,7 @@ describe("QEMU's sizes", () => {
     ['512', '512'],
     [' 1T ', '1Ti'],
     ['1536M', '1536Mi'],
+    ['9007199254740991', '9007199254740991'],
   ])('%s is the quantity %s', (text, quantity) => {
     expect(quantityFromQemuSize(text)).toBe(quantity);
   });
@@ -170,6 +177,14 @@ describe("QEMU's sizes", () => {
       expect(quantityFromQemuSize(text)).toBeUndefined();
     },
   );
+
+  test.each([
+    [21_474_836_480, '20G'],
+    [1_610_612_736, '1536M'],
+    [512, '512'],
+  ])('%d bytes are %s', (bytes, text) => {
+    expect(qemuSize(bytes)).toBe(text);
+  });
 
   test('what is shown is what may be written', () => {
     fc.assert(
@@ -187,9 +202,12 @@ test('memory is rounded up to whole MiB', () => {
 test.each([
   [0, '0B'],
   [1023, '1023B'],
+  [1024, '1Ki'],
   [1536, '1.5Ki'],
   [10 * 1024, '10Ki'],
+  [10 * 1024 + 600, '11Ki'],
   [1_610_612_736, '1.5Gi'],
+  [2 ** 70, '1024Ei'],
 ])('%d bytes are %s to people', (bytes, text) => {
   expect(humanBytes(bytes)).toBe(text);
 });
