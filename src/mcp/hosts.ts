@@ -118,7 +118,7 @@ const COMMANDS: Readonly<Record<Architecture, { readonly command: string; readon
   arm64: { command: 'qemu-system-aarch64', packages: 'qemu-system-arm qemu-efi-aarch64 qemu-utils' },
 };
 const OLDEST_MAJOR = 6;
-const FRESH_LOOK_MS = 5_000;
+const FRESH_LOOK_MS = 3_000;
 
 /** Refuses where the Host is known not to run this architecture. A status from a minute ago is looked at again first. */
 export async function requireQemu(context: ToolContext, host: Host, architecture: Architecture): Promise<void> {

@@ -108,8 +108,8 @@ function lockHolder(
   probe: Probe,
   pidfile: { readonly pid: number; readonly inode: string } | undefined,
 ): number | undefined {
-  const holder = pidfile === undefined ? undefined : probe.lockHolders.get(pidfile.inode);
-  return holder !== undefined && holder === pidfile?.pid && lives(probe, holder) ? holder : undefined;
+  if (pidfile === undefined || !probe.lockHolders.get(pidfile.inode)?.has(pidfile.pid)) return undefined;
+  return lives(probe, pidfile.pid) ? pidfile.pid : undefined;
 }
 
 /** Where somebody removed or overwrote the pidfile, the process that the record names still is the VM's: it has not ended. */
@@ -182,7 +182,10 @@ function diskBytesOf(blocks: unknown): Map<string, number> {
 
 function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile {
   const { stat, resolved, head } = file;
-  if (stat === undefined) return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved };
+  if (stat === undefined) {
+    const beside = file.beside === undefined ? {} : { beside: file.beside };
+    return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved, ...beside };
+  }
   const type = /^regular/.test(stat.type) ? 'file' : /^block/.test(stat.type) ? 'block-device' : 'other';
   // An empty file has no head; it is an empty raw image.
   const header =

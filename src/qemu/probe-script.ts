@@ -79,6 +79,17 @@ s access
 for f in "$@"; do
   r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; echo "$r $d"
 done
+# Of an ISO image that is not there: those beside it, for a "did you mean".
+s beside
+for f in "$@"; do
+  case $f in *.[iI][sS][oO]) ;; *) continue ;; esac
+  [ -e "$f" ] && continue
+  m=0
+  for o in "\${f%/*}"/*.[iI][sS][oO]; do
+    [ -f "$o" ] && [ $m -lt 10 ] && { m=$((m+1)); printf '%s\\0%s\\0' "$f" "\${o##*/}"; }
+  done
+done
+echo
 s files; stat -L -c '%s %b %Y %n	%F' -- "$@" 2>/dev/null
 s fs; stat -f -c '%S %a %n' -- "$@" 2>/dev/null
 s block

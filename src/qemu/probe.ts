@@ -29,8 +29,8 @@ export interface Probe {
   /** Changes when a QEMU binary, its firmware or /dev/kvm does. */
   readonly toolsKey: string;
   readonly vmDirs: readonly ProbedVmDir[];
-  /** Inode of a pidfile to the pid that holds its lock. */
-  readonly lockHolders: ReadonlyMap<string, number>;
+  /** Inode of a file to the pids that hold a lock on it: file systems number their inodes alike. */
+  readonly lockHolders: ReadonlyMap<string, ReadonlySet<number>>;
   /** Paths of UNIX sockets that somebody listens on. */
   readonly listening: ReadonlySet<string>;
   readonly processes: ReadonlyMap<number, ProbedProcess>;
@@ -190,13 +190,13 @@ function pidsOf(pidLines: readonly string[], inodeLines: readonly string[]): Pro
 }
 
 /** `1: POSIX  ADVISORY  WRITE 3456 fd:01:12345 0 EOF`; waiting locks have "->" and no holder. */
-function lockHoldersOf(lines: readonly string[]): Map<string, number> {
-  const holders = new Map<string, number>();
+function lockHoldersOf(lines: readonly string[]): Map<string, ReadonlySet<number>> {
+  const holders = new Map<string, Set<number>>();
   for (const line of lines) {
     const fields = line.trim().split(/\s+/);
     if (fields[1] !== 'POSIX' || fields[3] !== 'WRITE') continue;
     const inode = fields[5]?.split(':').at(-1);
-    if (inode !== undefined) holders.set(inode, Number(fields[4]));
+    if (inode !== undefined) holders.set(inode, (holders.get(inode) ?? new Set()).add(Number(fields[4])));
   }
   return holders;
 }

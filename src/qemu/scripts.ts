@@ -62,7 +62,8 @@ w "$record" "$running"
 
 export const STOP = `
 marker=$1 signal=$2 pid=$3 ticks=$4
-w "$folder/${FOLDER_FILES.stop}" "$marker" || [ -n "$signal" ] || return 1
+# A full disk must not keep a VM from being stopped, nor from being deleted to make room.
+w "$folder/${FOLDER_FILES.stop}" "$marker"
 [ -n "$signal" ] || return 0
 [ "$(started "$pid")" = "$ticks" ] || return 0
 kill -"$signal" "$pid"

@@ -36,6 +36,8 @@ export type VmAction =
   | {
       readonly type: 'stop';
       readonly step: 'powerdown' | 'quit' | 'terminate' | 'kill';
+      /** The grace period begins anew: the host's clock was set back behind its beginning. */
+      readonly afresh?: true;
       readonly reason: StopMarker['reason'];
     }
   /** Notes how a process ended and clears what it left. */

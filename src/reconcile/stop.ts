@@ -19,8 +19,8 @@ export function decideStop(
 ): Decision {
   const { vm, seen } = subject;
   const { reason, message } = options;
-  const step = (name: 'powerdown' | 'quit' | 'terminate' | 'kill', detail = '') =>
-    act({ type: 'stop', step: name, reason }, 'Stopping', `${message}${detail}`);
+  const step = (name: 'powerdown' | 'quit' | 'terminate' | 'kill', detail = '', afresh = false) =>
+    act({ type: 'stop', step: name, reason, ...(afresh ? { afresh } : {}) }, 'Stopping', `${message}${detail}`);
   const marker =
     seen.folder?.stop?.pid === process.pid && seen.folder.stop.startTicks === process.startTicks
       ? seen.folder.stop
@@ -28,7 +28,9 @@ export function decideStop(
   const mode = vm.spec.powerState === 'ForcedOff' || reason !== 'StoppedByRequest' ? 'Hard' : vm.spec.powerOff.mode;
   if (mode !== 'Hard') {
     const soft = decideSoftStop(subject, process, marker, message);
-    if (soft !== undefined) return soft === 'powerdown' ? step('powerdown', ': asking the guest to power down') : soft;
+    const afresh = marker !== undefined && seen.at < marker.at;
+    if (soft === 'powerdown') return step('powerdown', ': asking the guest to power down', afresh);
+    if (soft !== undefined) return soft;
   }
   if (marker?.terminateAt !== undefined)
     return later(seen.at, marker.terminateAt, message) ?? step('kill', ': SIGKILL, since SIGTERM did not end QEMU');
@@ -60,8 +62,9 @@ function decideSoftStop(
   if (!reacts && mode === 'TrySoft') return undefined;
   if (marker?.quitAt !== undefined || marker?.terminateAt !== undefined) return undefined;
   if (marker?.powerdownAt === undefined) return 'powerdown';
-  const elapsed = Math.max(0, seen.at - marker.at);
-  const left = gracePeriodSeconds * 1000 - elapsed;
+  // A clock that was set back says nothing of the time that passed; the guest is not cut short for it.
+  if (seen.at < marker.at) return 'powerdown';
+  const left = marker.at + gracePeriodSeconds * 1000 - seen.at;
   const sinceAsked = Math.max(0, seen.at - marker.powerdownAt);
   if (left > 0) {
     if (sinceAsked >= RESEND_MS) return 'powerdown';

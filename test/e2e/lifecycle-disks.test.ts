@@ -1,12 +1,12 @@
 /** The rules that keep data safe, on real files: created once, attached as it is, never shrunk, never formatted. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { imageInfo, writeSparseTiny, writeTinyQcow2 } from './support/images.ts';
-import { argvOf, qemusBelow } from './support/process.ts';
-import { conditionOf, Rig, readyOf } from './support/rig.ts';
+import { argvOf, isAlive, qemusBelow } from './support/process.ts';
+import { conditionOf, Rig, readyOf, testFolder } from './support/rig.ts';
 
 const MIB = 1_048_576;
 const digest = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
@@ -174,5 +174,58 @@ describe.concurrent('disks', () => {
       'qcow2',
       'mine',
     ]);
+  });
+
+  test('paths of any characters are files and nothing else', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    const names = [
+      `a b's "c"`,
+      '$(touch pwned)`id`',
+      'x;y&z|w',
+      'k=v,file=w',
+      '-rf *',
+      'größe 磁盘',
+      'back\\\\slash',
+      '%s@~#!',
+    ];
+    const folder = rig.path('images', `it's $HOME, "here"; 盘`);
+    mkdirSync(folder);
+    const disks = names.map((name, index) => ({ name: `d${index}`, path: join(folder, `${name}.qcow2`), size: '1Mi' }));
+    const root = { name: 'root', path: writeSparseTiny(join(folder, 'boot, me.raw')), format: 'raw' };
+    await rig.create('web-1', { disks: [root, ...disks] });
+    await rig.untilRunning('web-1');
+    await rig.untilPrinted('web-1', 'TINY-IO');
+    expect(readdirSync(folder).sort()).toEqual([...names.map((name) => `${name}.qcow2`), 'boot, me.raw'].sort());
+    for (const { path } of disks) expect(imageInfo(path)['virtual-size']).toBe(MIB);
+    await rig.edit('web-1', { disks: [root, ...disks.map((disk) => ({ ...disk, size: '2Mi' }))] });
+    await rig.until(
+      'web-1',
+      'all grown',
+      ({ status }) => status?.disks?.slice(1).every((disk) => disk.virtualSize === '2Mi') === true,
+    );
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect(readdirSync(folder)).toEqual(['boot, me.raw']);
+  });
+
+  test('a vmDir of any characters holds VMs like any other', async ({ onTestFinished }) => {
+    const vmDir = join(testFolder(onTestFinished), `v m's, "$x"; 机`);
+    const rig = await Rig.start(onTestFinished, { vmDir });
+    await rig.create('web-1', { disks: [rig.tiny('web-1'), { name: 'data', size: '1Mi' }], vmName: 'Web_1.a' });
+    const pid = await rig.untilRunning('web-1');
+    await rig.untilPrinted('Web_1.a', 'TINY-IO');
+    await rig.edit('web-1', { powerState: 'PoweredOff' });
+    await rig.untilSettled('web-1', 'Stopped');
+    expect([isAlive(pid), existsSync(join(vmDir, 'Web_1.a', 'data.qcow2'))]).toEqual([false, true]);
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect(existsSync(join(vmDir, 'Web_1.a'))).toBe(false);
+  });
+
+  test('a folder too deep for sockets is PathTooLong, before anything is made', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    await rig.create('x'.repeat(63), { vmDir: join(rig.root, 'y'.repeat(40)) });
+    expect(readyOf(await rig.untilReason('x'.repeat(63), 'PathTooLong'))?.message).toMatch(/at most 107/);
+    expect(qemusBelow(rig.root)).toEqual([]);
   });
 });

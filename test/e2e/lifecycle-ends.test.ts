@@ -132,4 +132,18 @@ describe.concurrent('ends', () => {
     expect(await rig.untilRunning('web-1')).toBe(pid);
     expect(rig.actions('web-1')).toEqual(before);
   });
+
+  test('a silent QEMU that is switched off gets SIGTERM, then SIGKILL', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    await rig.create('web-1');
+    const pid = await rig.untilRunning('web-1');
+    kill(pid, 'SIGSTOP');
+    await rig.edit('web-1', { powerState: 'ForcedOff' });
+    const off = await rig.untilSettled('web-1', 'Stopped');
+    expect([isAlive(pid), off.status?.lastExit?.reason]).toEqual([false, 'StoppedByRequest']);
+    const steps = rig.events.flatMap((event) =>
+      event.type === 'action' && event.action.type === 'stop' ? [event.action.step] : [],
+    );
+    expect(steps).toEqual(['terminate', 'kill']);
+  });
 });

@@ -16,7 +16,7 @@ test('all definitions together stay within the budget', () => {
 });
 
 test('a definition changes only on purpose', async () => {
-  await expect(`${JSON.stringify(definitions, null, 2)}\n`).toMatchFileSnapshot('__snapshots__/mcp-tools.json');
+  await expect(`${JSON.stringify(definitions, null, 2)}\n`).toMatchFileSnapshot('__snapshots__/mcp-tools.snap');
 });
 
 test.each(definitions)('$name: flat, strict, described, bounded', ({ inputSchema, annotations, name, title }) => {

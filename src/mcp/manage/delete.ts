@@ -1,6 +1,6 @@
 /** action delete: the VM, its process and the files it made. */
 import { findCondition } from '../../api/conditions.ts';
-import { NotFoundError } from '../../api/errors.ts';
+import { NotFoundError, oneLine } from '../../api/errors.ts';
 import { ANNOTATIONS } from '../../api/meta.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
 import { type Envelope, Refusal } from '../envelope.ts';
@@ -77,7 +77,7 @@ async function followToEnd(call: Call, vm: VirtualMachine): Promise<{ vm: Virtua
     last = seen;
     const current = (seen.status?.observedGeneration ?? 0) >= seen.metadata.generation;
     if (current && findCondition(seen.status?.conditions, 'Stalled')?.status === 'True') break;
-    const line = seen.status?.message ?? '';
+    const line = oneLine(`${seen.status?.phase ?? ''}: ${seen.status?.message ?? ''}`, 300);
     if (current && line !== told) progress?.(line);
     told = line;
   }

@@ -1,5 +1,6 @@
 /** monitor_vm_status: samples of a running VM, as many as asked, or until the client has had enough. */
 import { z } from 'zod';
+import { oneLine } from '../../api/errors.ts';
 import { METRICS, type Metric, type Sample } from '../../api/virtual-machine-monitor.ts';
 import {
   DEFAULT_WAIT_SECONDS,
@@ -166,7 +167,7 @@ function unavailableIn(samples: readonly Sample[], metrics: readonly Metric[]): 
   const asked = new Set<string>(metrics.map((metric) => FIELDS[metric]));
   for (const sample of samples) {
     for (const { metric, reason } of sample.unavailable ?? []) {
-      if (asked.has(metric.split(/[.[]/)[0] ?? '')) found.set(metric, reason);
+      if (asked.has(metric.split(/[.[]/)[0] ?? '')) found.set(oneLine(metric, 128), oneLine(reason, 256));
     }
   }
   return [...found].map(([metric, reason]) => ({ metric, reason }));

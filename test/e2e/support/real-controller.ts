@@ -3,7 +3,6 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { type FileStore, openFileStore } from '../../../src/store/file-store.ts';
-import { isAlive } from './process.ts';
 import type { OnFinished } from './rig.ts';
 import { until } from './wait.ts';
 
@@ -64,17 +63,17 @@ export interface Apart {
   run(...command: string[]): void;
 }
 
-/** Undefined where this user may not make one. */
-export async function makeApart(onFinished: OnFinished): Promise<Apart | undefined> {
+/** @throws where this user may not make one: what cannot be proved fails, and says what it needs */
+export async function makeApart(onFinished: OnFinished): Promise<Apart> {
   const asUser = process.getuid?.() === 0 ? [] : ['--map-root-user'];
-  if (spawnSync('unshare', ['--mount', ...asUser, 'true']).status !== 0) return undefined;
+  if (spawnSync('unshare', ['--mount', ...asUser, 'true']).status !== 0)
+    throw new Error('this user may not mount a small disk: run the tests as root, or allow user namespaces');
   const holder = spawn('unshare', ['--mount', ...asUser, 'sh', '-c', 'echo ready; exec sleep 3600'], {
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   onFinished(() => end(holder, 'SIGKILL'));
   await once(holder.stdout, 'data');
   const pid = holder.pid ?? 0;
-  if (!isAlive(pid)) return undefined;
   const enter = [
     'nsenter',
     '--target',
