@@ -1,0 +1,172 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { StoreUnavailableError } from '../../src/api/errors.ts';
+import { Database } from '../../src/store/database.ts';
+import { ObjectTable, type StoredObject } from '../../src/store/object-table.ts';
+import { SOME_UID } from '../fakes/manifests.ts';
+
+const open: Database[] = [];
+afterEach(() => {
+  for (const db of open.splice(0)) db.close();
+});
+
+function made(history?: number): { db: Database; table: ObjectTable } {
+  const db = new Database(':memory:');
+  open.push(db);
+  return { db, table: new ObjectTable(db, history) };
+}
+
+function object(name: string, fields: Partial<StoredObject> = {}): StoredObject {
+  const metadata = {
+    name,
+    namespace: 'default',
+    uid: SOME_UID,
+    resourceVersion: '0',
+    generation: 1,
+    creationTimestamp: '2026-01-01T00:00:00Z',
+  };
+  return { kind: 'VirtualMachine', metadata, spec: { architecture: 'x86_64' }, ...fields };
+}
+
+const ref = { namespace: 'default', name: 'a' };
+const DECLARED = { labels: {}, annotations: {}, spec: { architecture: 'x86_64' } };
+const PROBLEM = { reason: 'ManifestMissing', message: 'gone' } as never;
+
+test('a table keeps its uid and its numbers when it is opened again', () => {
+  const { db, table } = made();
+  table.insert(object('a'));
+  const again = new ObjectTable(db);
+  expect(again.uid).toBe(table.uid);
+  expect(again.uid).toMatch(/^[0-9a-f-]{36}$/);
+  expect([again.revision(), again.compacted()]).toEqual([1, 0]);
+  expect(made().table.uid).not.toBe(table.uid);
+});
+
+test('everything of an object comes back', () => {
+  const { table } = made();
+  const whole = object('a', { status: { pid: 1 }, declaration: DECLARED, problem: PROBLEM });
+  const stored = table.insert(whole);
+  expect(stored).toEqual({ ...whole, metadata: { ...whole.metadata, resourceVersion: '1' } });
+  expect(table.find('VirtualMachine', ref)).toStrictEqual(stored);
+  expect(table.insert(object('b'))).toStrictEqual(table.find('VirtualMachine', { ...ref, name: 'b' }));
+});
+
+describe('update', () => {
+  test('nothing new: nothing is written or told', () => {
+    const { table } = made();
+    const before = table.insert(object('a', { declaration: DECLARED }));
+    expect(table.update(before, before)).toBe(before);
+    expect(table.update(before, structuredClone(before))).toBe(before);
+    const otherOrder = { ...before, spec: Object.fromEntries(Object.entries(before.spec as object).reverse()) };
+    expect(table.update(before, otherOrder)).toBe(before);
+    expect(table.revision()).toBe(1);
+  });
+
+  test('what readers see is numbered and told', () => {
+    const { table } = made();
+    const before = table.insert(object('a'));
+    const after = table.update(before, { ...before, spec: { architecture: 'arm64' } });
+    expect(after.metadata.resourceVersion).toBe('2');
+    expect(table.changesAfter(1, 'VirtualMachine', 10)).toMatchObject([
+      { revision: 2, type: 'MODIFIED', object: { spec: { architecture: 'arm64' } } },
+    ]);
+  });
+
+  test('a declaration is kept without a word', () => {
+    const { table } = made();
+    const before = table.insert(object('a'));
+    const after = table.update(before, { ...before, declaration: DECLARED });
+    expect(after.metadata.resourceVersion).toBe('1');
+    expect(table.find('VirtualMachine', ref)?.declaration).toEqual(DECLARED);
+    expect(table.changesAfter(1, 'VirtualMachine', 10)).toEqual([]);
+  });
+
+  test('a problem is told, its end too', () => {
+    const { table } = made();
+    const before = table.insert(object('a'));
+    const told = table.update(before, { ...before, problem: PROBLEM });
+    expect([told.metadata.resourceVersion, told.problem]).toEqual(['2', PROBLEM]);
+    expect(table.find('VirtualMachine', ref)).toStrictEqual(told);
+    const { problem: _problem, ...mended } = told;
+    expect(table.update(told, mended).metadata.resourceVersion).toBe('3');
+    expect(table.find('VirtualMachine', ref)?.problem).toBeUndefined();
+  });
+});
+
+describe('history', () => {
+  const fill = (table: ObjectTable, count: number) => {
+    for (let i = 0; i < count; i += 1) table.insert(object(`vm-${i}`));
+  };
+
+  test('a short one is cut with every change', () => {
+    const { table } = made(5);
+    fill(table, 5);
+    expect(table.compacted()).toBe(0);
+    table.insert(object('one-more'));
+    expect(table.compacted()).toBe(1);
+    expect(table.changesAfter(0, 'VirtualMachine', 10).map(({ revision }) => revision)).toEqual([2, 3, 4, 5, 6]);
+  });
+
+  test('a long one is cut in batches of a hundred', () => {
+    const { table } = made(100);
+    fill(table, 199);
+    expect(table.compacted()).toBe(0);
+    table.insert(object('one-more'));
+    expect(table.compacted()).toBe(100);
+    expect(table.changesAfter(0, 'VirtualMachine', 1000)).toHaveLength(100);
+  });
+
+  test('a removed object leaves its last state', () => {
+    const { table } = made();
+    const stored = table.insert(object('a'));
+    table.remove(stored);
+    expect(table.find('VirtualMachine', ref)).toBeUndefined();
+    expect(table.changesAfter(1, 'VirtualMachine', 10)).toMatchObject([
+      { revision: 2, type: 'DELETED', object: { metadata: { name: 'a', resourceVersion: '2' } } },
+    ]);
+  });
+});
+
+test('objects come by namespace and name', () => {
+  const { table } = made();
+  for (const [namespace, name] of [
+    ['b', 'x'],
+    ['a', 'z'],
+    ['a', 'y'],
+  ] as const) {
+    const one = object(name);
+    table.insert({ ...one, metadata: { ...one.metadata, namespace } });
+  }
+  const names = (list: readonly StoredObject[]) => list.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
+  expect(names(table.select('VirtualMachine'))).toEqual(['a/y', 'a/z', 'b/x']);
+  expect(names(table.select('VirtualMachine', 'a'))).toEqual(['a/y', 'a/z']);
+});
+
+describe('a damaged row never passes for an absent object', () => {
+  const metadata = object('a').metadata;
+  test.each([
+    ['no JSON', '{'],
+    ['no metadata', JSON.stringify({ spec: {} })],
+    ['no record', JSON.stringify({ metadata: null })],
+    ['another name', JSON.stringify({ metadata: { ...metadata, name: 'b' }, spec: {} })],
+    ['another uid', JSON.stringify({ metadata: { ...metadata, uid: 'x' }, spec: {} })],
+  ])('%s', (_what, json) => {
+    const { db, table } = made();
+    table.insert(object('a'));
+    db.run('UPDATE objects SET json = ?', json);
+    expect(() => table.find('VirtualMachine', ref)).toThrow(StoreUnavailableError);
+    expect(() => table.find('VirtualMachine', ref)).toThrow(
+      "the store's entry of VirtualMachine default/a is damaged; its VM is left alone and nothing is deleted: stop " +
+        'qemu-operator and restore .state/store.db from a backup',
+    );
+  });
+
+  test('an object without a namespace is named without one; the cause is kept', () => {
+    const { db, table } = made();
+    const { namespace: _namespace, ...rest } = metadata;
+    table.insert({ ...object('a'), kind: 'Host', metadata: rest, spec: { local: {} } });
+    db.run("UPDATE objects SET uid = 'x'");
+    const find = () => table.find('Host', { name: 'a' });
+    expect(find).toThrow(/^the store's entry of Host a is damaged/);
+    expect(find).toThrow(expect.objectContaining({ cause: expect.any(Error) }));
+  });
+});
