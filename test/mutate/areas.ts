@@ -27,13 +27,15 @@ export const AREAS: readonly Area[] = [
   },
   {
     name: 'decide',
-    files: ['decide', 'decide-host', 'power', 'stop', 'ends', 'storage'].map((name) => `src/reconcile/${name}.ts`),
-    tests: ['test/unit/{decide,decide-host,power,stop,ends,storage}*.test.ts'],
+    files: ['decide', 'decide-host', 'power', 'stop', 'ends', 'storage', 'readiness'].map(
+      (name) => `src/reconcile/${name}.ts`,
+    ),
+    tests: ['test/unit/{decide,decide-host,power,stop,ends,storage,readiness}*.test.ts'],
   },
   {
     name: 'status',
-    files: ['status', 'phase', 'readiness'].map((name) => `src/reconcile/${name}.ts`),
-    tests: ['test/unit/{status,phase,readiness}*.test.ts'],
+    files: ['status', 'phase'].map((name) => `src/reconcile/${name}.ts`),
+    tests: ['test/unit/{status,phase}*.test.ts'],
   },
 ];
 
