@@ -121,7 +121,8 @@ function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   ];
   const stalled = decision.kind === 'blocked' && !paused;
   if (stalled) findings.push({ type: 'Stalled', status: 'True', reason, message });
-  if (decision.kind === 'blocked' && vm.metadata.deletionTimestamp !== undefined)
+  const holdsUp = decision.kind === 'blocked' || decision.reason === 'GuestIgnoresPowerdown';
+  if (holdsUp && vm.metadata.deletionTimestamp !== undefined)
     findings.push({ type: 'DeletionBlocked', status: 'True', reason, message });
   if (paused) findings.push({ type: 'ReconcilePaused', status: 'True', reason, message });
   const pending = pendingOf(pass);
@@ -278,8 +279,9 @@ function historyOf(
 ): VirtualMachineStatus['history'] {
   const history = previous?.history ?? [];
   if (ready === undefined) return history;
-  const last = history.at(-1);
   const message = ready.message.slice(0, 512);
-  if (last?.reason === ready.reason && last.message === message) return history;
+  // A step that is taken again and again (a powerdown that is sent anew) is told once while its reason lasts.
+  const since = history.findLastIndex(({ reason }) => reason !== ready.reason) + 1;
+  if (history.slice(since).some((line) => line.message === message)) return history;
   return [...history, { at, reason: ready.reason, message }].slice(-MAX_HISTORY);
 }

@@ -278,3 +278,23 @@ test('an operator that hears nothing still finds out within a resync', async () 
   await simulation.pass(61_000);
   expect(simulation.world.processIn(folderOf())?.pid).toBeGreaterThan(process?.pid ?? 0);
 });
+
+test('a start that is cut off before QEMU came up is still owed', async () => {
+  const simulation = await started();
+  await simulation.createVm({ disks: [DISK] });
+  await simulation.pass(5_000);
+  const process = simulation.world.processIn(folderOf());
+  if (process !== undefined) simulation.world.end(process, 'powerdown');
+  await simulation.pass(5_000);
+  expect(await ready(simulation)).toMatchObject({ reason: 'GuestPoweredOff' });
+  let cut = false;
+  simulation.controller.driver.fault = ({ type }) => {
+    if (type !== 'launch' || cut) return undefined;
+    cut = true;
+    return { afterSteps: 1 };
+  };
+  await simulation.edit({ spec: { restartedAt: 'now' } });
+  await simulation.pass(60_000);
+  expect(cut).toBe(true);
+  expect(await ready(simulation)).toMatchObject({ status: 'True', reason: 'Running' });
+});
