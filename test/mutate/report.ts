@@ -1,6 +1,6 @@
 /** Scores, and survivors with what is said of them. */
 import { AREAS, type Area, LEAST_KILLED } from './areas.ts';
-import type { Explanation } from './explained.ts';
+import type { Explanation } from './explanation.ts';
 import { isKilled, type Mutant } from './mutant.ts';
 
 export interface Score {
@@ -16,7 +16,7 @@ export function scoreOf(name: string, mutants: readonly Mutant[]): Score {
 }
 
 function explains({ file, line, from, to }: Explanation, mutant: Mutant): boolean {
-  const same = file === mutant.file && line === mutant.source;
+  const same = file === mutant.file && mutant.source.startsWith(line ?? '');
   return same && (from === undefined || from === mutant.from) && (to === undefined || to === mutant.to);
 }
 
@@ -59,7 +59,8 @@ Stryker changes one thing at a time in the files below (a condition, an operator
 tests of the area. A change that no test notices is a survivor. Each area has to notice at least ${LEAST_KILLED} %, an endless loop
 counts as noticed, and each survivor is explained below. An explained survivor still counts as one that survived.
 
-\`npm run mutate -- NAME\` runs one area and writes nothing.
+\`npm run mutate -- NAME\` runs one area and writes nothing; with \`--changed\` a run takes the results of the last one
+for mutants whose line and tests are still the same.
 
 ## Scores
 

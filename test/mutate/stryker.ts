@@ -11,7 +11,8 @@ type Result = Awaited<ReturnType<Stryker['runMutationTest']>>[number];
 /** An endless loop is told from a slow machine by this much, on top of the time the tests took before. */
 const PATIENCE_MS = 2_000;
 
-export async function mutantsOf(area: Area, folder: string): Promise<Mutant[]> {
+/** @param options.changed only mutants whose line or tests have changed since the last run: what helpers do is not seen */
+export async function mutantsOf(area: Area, folder: string, options: { changed: boolean }): Promise<Mutant[]> {
   process.env[AREA_VARIABLE] = area.name;
   const stryker = new Stryker({
     testRunner: 'vitest',
@@ -19,6 +20,9 @@ export async function mutantsOf(area: Area, folder: string): Promise<Mutant[]> {
     vitest: { configFile: 'test/mutate/vitest.config.ts', related: false },
     mutate: [...area.files],
     coverageAnalysis: 'perTest',
+    incremental: true,
+    incrementalFile: `.cache/mutate/${area.name}.json`,
+    force: !options.changed,
     concurrency: 2,
     timeoutMS: PATIENCE_MS,
     reporters: [],

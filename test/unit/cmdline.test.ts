@@ -31,7 +31,10 @@ const ARM = {
 
 function argv(spec: Partial<LaunchSpec> = {}, more: Partial<CommandLineInput> = {}): string[] {
   const input = { vmName: 'web', folder: '/vms/web', accelerator: 'KVM', qemu: X86, ...more } as const;
-  return commandLine({ ...input, spec: { ...BARE, ...spec } });
+  const words = commandLine({ ...input, spec: { ...BARE, ...spec } });
+  // Every word is an option or follows one.
+  expect(words.filter((word, index) => index > 0 && ![word[0], words[index - 1]?.[0]].includes('-'))).toEqual([]);
+  return words;
 }
 
 /** The values of an option, in order. */

@@ -1,0 +1,137 @@
+/** Corners of decisions: boundaries, what is absent, and what two things at once come to. */
+import { describe, expect, test } from 'vitest';
+import { ANNOTATIONS, FINALIZERS } from '../../src/api/meta.ts';
+import { decide } from '../../src/reconcile/decide.ts';
+import { FACTS } from '../fakes/simulated-world.ts';
+import { FOLDER, file, type Given, GONE, NOON, noFile, ROOT, subject } from '../fakes/subjects.ts';
+
+const ABSENT: Given = { launch: null, process: GONE };
+const NEW: Given = { record: null, files: { [ROOT]: noFile() } };
+const NO_TOOLS: Given = { seen: { facts: { ...FACTS, qemuImg: false } } };
+const OFF = { powerState: 'PoweredOff' } as const;
+const FORCED = { powerState: 'ForcedOff' } as const;
+const deleted = { deletionTimestamp: '2026-01-05T11:00:00Z' };
+
+/** What is done, or the reason why not. */
+function outcome(given: Given): string {
+  const decision = decide(subject(given));
+  if (decision.kind !== 'act') return decision.reason;
+  return decision.action.type === 'stop' ? decision.action.step : decision.action.type;
+}
+
+type Rows = readonly (readonly [what: string, given: Given, expected: string])[];
+function table(name: string, rows: Rows): void {
+  describe(name, () => {
+    test.each(rows)('%s', (_what, given, expected) => {
+      expect(outcome(given)).toBe(expected);
+    });
+  });
+}
+
+const ROOT_DISK = { name: 'root', size: '1Gi' };
+
+table('objects without annotations or finalizers', [
+  ['a new one', { ...NEW, metadata: { annotations: undefined, finalizers: undefined } }, 'add-finalizer'],
+  ['then', { ...NEW, metadata: { annotations: undefined } }, 'claim-folder'],
+  ['a folder of its own', { ...ABSENT, metadata: { annotations: undefined } }, 'note-provisioned'],
+  ['deleted', { record: null, metadata: { ...deleted, annotations: undefined } }, 'release'],
+  [
+    'orphan: "false" is none',
+    { process: GONE, metadata: { ...deleted, annotations: { [ANNOTATIONS.orphan]: 'false' } } },
+    'remove-files',
+  ],
+  ['a finalizer of others alone', { ...NEW, metadata: { finalizers: ['x/a'], annotations: {} } }, 'add-finalizer'],
+  ['both', { ...NEW, metadata: { finalizers: ['x/a', FINALIZERS.hostCleanup], annotations: {} } }, 'claim-folder'],
+]);
+
+const elsewhere = { [ANNOTATIONS.provisioned]: `machine-0:${FOLDER}` };
+table('what is given up', [
+  [
+    'nothing, while the annotation names another place',
+    { ...ABSENT, annotations: elsewhere, files: { [ROOT]: noFile() } },
+    'note-provisioned',
+  ],
+  [
+    'not an attached disk',
+    {
+      ...ABSENT,
+      metadata: { annotations: {} },
+      record: { disks: { root: { path: ROOT, format: 'qcow2', state: 'attached' } } },
+      files: { [ROOT]: noFile() },
+    },
+    'note-provisioned',
+  ],
+  ['not a disk that is there', { ...ABSENT, metadata: { annotations: {} } }, 'note-provisioned'],
+  [
+    'not a disk that nobody looked at',
+    {
+      ...ABSENT,
+      metadata: { annotations: {} },
+      record: { disks: { old: { path: '/x', format: 'raw', state: 'created' } } },
+    },
+    'note-provisioned',
+  ],
+]);
+
+table('deletion', [
+  ['a record that cannot be read', { metadata: deleted, record: { kind: 'invalid', message: 'x' } }, 'RecordInvalid'],
+]);
+
+table('tools', [
+  [
+    'growing needs them',
+    { ...ABSENT, ...NO_TOOLS, spec: { disks: [{ name: 'root', size: '2Gi' }] } },
+    'QEMUNotInstalled',
+  ],
+  [
+    'noting does not',
+    { ...ABSENT, ...NO_TOOLS, spec: { disks: [{ ...ROOT_DISK, reclaimPolicy: 'Retain' }] } },
+    'note-disk',
+  ],
+  ['nor does a problem', { ...ABSENT, ...NO_TOOLS, spec: OFF, files: { [ROOT]: noFile() } }, 'StorageMissing'],
+]);
+
+table('running', [
+  ['a process without a launch is noted', { launch: null, process: 'running' }, 'note-launch'],
+  [
+    'updateStrategy Restart without a change restarts nothing',
+    { spec: { updateStrategy: { type: 'Restart' } } },
+    'Running',
+  ],
+  [
+    'a disk error on a file that is gone: resumed',
+    {
+      process: 'io-error',
+      spec: { disks: [] },
+      record: { disks: {} },
+      launch: { spec: { ...subject({ spec: { disks: [] } }).wanted.launch } as never },
+    },
+    'resume',
+  ],
+  [
+    'with just enough space: resumed',
+    { process: 'io-error', files: { [ROOT]: file({ freeBytes: 64 * 1024 * 1024 }) } },
+    'resume',
+  ],
+  [
+    'with unknown space: resumed',
+    { process: 'io-error', files: { [ROOT]: file({ freeBytes: undefined as never }) } },
+    'resume',
+  ],
+  ['a guest that was not asked runs', { process: 'not-asked' }, 'Running'],
+]);
+
+table('stopping', [
+  ['a marker of a process with the same pid', { spec: FORCED, stop: { startTicks: 1, quitAt: NOON } }, 'quit'],
+  ['a panicked guest of a Soft VM', { spec: { powerOff: { mode: 'Soft' } }, process: 'guest-panicked' }, 'quit'],
+  [
+    'a paused guest of a Soft VM is asked',
+    { spec: { ...OFF, powerOff: { mode: 'Soft' } }, process: 'paused' },
+    'powerdown',
+  ],
+  ['a guest that starts is asked', { spec: OFF, process: 'starting' }, 'powerdown'],
+  ['a silent one is asked', { spec: OFF, process: 'silent' }, 'powerdown'],
+  ['one that was not asked how it is', { spec: OFF, process: 'not-asked' }, 'powerdown'],
+  ['after quit there is no more asking', { spec: OFF, stop: { at: NOON - 1_000, quitAt: NOON - 5_000 } }, 'terminate'],
+  ['after SIGTERM neither', { spec: OFF, stop: { at: NOON - 1_000, terminateAt: NOON - 5_000 } }, 'kill'],
+]);

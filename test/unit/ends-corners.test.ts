@@ -1,0 +1,59 @@
+/** Corners of ends: what counts as a crash, and what a record says of them. */
+import { describe, expect, test } from 'vitest';
+import { decide } from '../../src/reconcile/decide.ts';
+import { backoffMs, isCrash } from '../../src/reconcile/ends.ts';
+import { type Given, GONE, PID, someEnd, subject } from '../fakes/subjects.ts';
+
+const ABSENT: Given = { launch: null, process: GONE };
+
+describe('the end of a process', () => {
+  const noted = (given: Given) => decide(subject({ process: GONE, ...given }));
+
+  test('what counts as a crash', () => {
+    const reasons = ['Crashed', 'Signaled', 'GuestPanicked', 'InternalError', 'StoppedExternally'] as const;
+    expect(reasons.map(isCrash)).toEqual([true, true, true, true, true]);
+    const others = ['StoppedByRequest', 'HostShutdown', 'HostRebooted', 'GuestPoweredOff'] as const;
+    expect(others.map(isCrash)).toEqual([false, false, false, false]);
+  });
+
+  test('a stop that was asked for is no crash, under Always neither', () => {
+    expect(noted({ spec: { restartPolicy: 'Always' }, stop: {} })).toMatchObject({
+      reason: 'Stopped',
+      action: { type: 'note-end', reason: 'StoppedByRequest', crashes: 0 },
+    });
+  });
+
+  test('a launch that never noted its pid takes any stop marker', () => {
+    expect(noted({ launch: { pid: undefined, startTicks: undefined }, stop: { pid: 1 } })).toMatchObject({
+      action: { reason: 'StoppedByRequest' },
+    });
+    expect(noted({ stop: { ...PID, pid: 1 } })).toMatchObject({ action: { reason: 'GuestPoweredOff' } });
+  });
+
+  test.each([
+    [0, undefined],
+    [3, someEnd('Crashed', { crashes: 3 })],
+  ])('a launch that never came up keeps the count of crashes: %d', (crashes, end) => {
+    expect(noted({ launch: { state: 'starting' }, record: { ...(end === undefined ? {} : { end }) } })).toMatchObject({
+      action: {
+        type: 'note-end',
+        reason: 'StoppedByRequest',
+        message: 'a launch was interrupted before QEMU came up',
+        crashes,
+      },
+    });
+  });
+
+  test('a start after a stop that was asked for is no restart by policy', () => {
+    const given = subject({ ...ABSENT, record: { end: someEnd('StoppedByRequest') } });
+    expect(decide(given)).toMatchObject({ action: { type: 'launch', restart: false } });
+  });
+
+  test('an internal error is written into the stop marker', () => {
+    expect(decide(subject({ process: 'internal-error' }))).toMatchObject({ action: { reason: 'InternalError' } });
+  });
+
+  test('the spread of a back-off hangs on every character of the uid', () => {
+    expect([backoffMs(3, 'a'), backoffMs(3, 'ab'), backoffMs(3, 'ba')]).toEqual([40_388, 40_420, 40_540]);
+  });
+});
