@@ -14,6 +14,8 @@ const PATIENCE_MS = 2_000;
 /** @param options.changed only mutants whose line or tests have changed since the last run: what helpers do is not seen */
 export async function mutantsOf(area: Area, folder: string, options: { changed: boolean }): Promise<Mutant[]> {
   process.env[AREA_VARIABLE] = area.name;
+  // Before the run: somebody may edit meanwhile.
+  const sources = new Map(area.files.map((file) => [file, readFileSync(file, 'utf8').split('\n')]));
   const stryker = new Stryker({
     testRunner: 'vitest',
     plugins: ['@stryker-mutator/vitest-runner'],
@@ -35,7 +37,6 @@ export async function mutantsOf(area: Area, folder: string, options: { changed: 
     allowConsoleColors: false,
   });
   const results = await stryker.runMutationTest();
-  const sources = new Map(area.files.map((file) => [file, readFileSync(file, 'utf8').split('\n')]));
   return results.flatMap((result) => {
     const fate = FATES[result.status];
     const file = area.files.find((one) => result.fileName === one || result.fileName === join(process.cwd(), one));

@@ -168,6 +168,17 @@ describe('bookmarks', () => {
   });
 });
 
+test('what is written while its reader is busy comes next', async () => {
+  add('a');
+  const events = feed.watch('VirtualMachine', { signal: stop.signal, resourceVersion: '0' });
+  await events.next();
+  add('b');
+  feed.wake();
+  const next = events.next();
+  await pass();
+  expect(await Promise.race([next, 'nothing'])).toMatchObject({ value: { type: 'ADDED' } });
+});
+
 describe('the end', () => {
   test('by its signal, while it waits', async () => {
     const { ended } = collect();
@@ -237,6 +248,12 @@ describe('history', () => {
     expect(error()).toMatchObject({
       message: `the history of VirtualMachine does not reach back to resourceVersion "${resourceVersion}": list again`,
     });
+  });
+
+  test('a long one is quoted in part', async () => {
+    const { error } = collect({ resourceVersion: 'x'.repeat(100) });
+    await pass();
+    expect(error()).toMatchObject({ message: expect.stringContaining(`resourceVersion "${'x'.repeat(39)}: list`) });
   });
 
   test('what comes first is narrowed as what follows', async () => {

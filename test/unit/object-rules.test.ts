@@ -143,6 +143,13 @@ describe('redeclared', () => {
     expect(after.metadata.generation).toBe(2);
   });
 
+  test('one that mends a spec that could not be read is judged as a whole', () => {
+    const broken = stored({ architecture: 'vax' });
+    const mended = { ...NOTHING, spec: { architecture: 'x86_64' } };
+    expect(redeclared(broken, mended).spec).toEqual({ architecture: 'x86_64' });
+    expect(() => redeclared(broken, { ...mended, spec: { ...mended.spec, nonsense: 1 } })).toThrow(InvalidObjectError);
+  });
+
   test('it is judged as a whole', () => {
     expect(() => redeclared(stored(), { ...NOTHING, spec: { architecture: 'x86_64', nonsense: 1 } })).not.toThrow();
     expect(() => redeclared(stored(), { ...NOTHING, spec: { architecture: 'x86_64', vcpus: 0 } })).toThrow(

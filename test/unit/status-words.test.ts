@@ -178,6 +178,20 @@ describe('facts', () => {
     expect(pendingChanges).toEqual([{ path: 'spec.disks[far]', from: `/data/${'p'.repeat(250)}` }]);
   });
 
+  test('changes are bounded on both sides', () => {
+    const path = `/data/${'p'.repeat(400)}.qcow2`;
+    const { wanted } = subject();
+    const network = { name: 'n'.repeat(300), mac: '52:54:00:00:00:01' };
+    const launch = {
+      spec: { ...structuredClone(wanted.launch), networks: [...wanted.launch.networks, network] } as never,
+    };
+    const { pendingChanges } = status({ launch, spec: { disks: [{ name: 'root', path }] } });
+    expect(pendingChanges?.map(({ path: field, to }) => [field.length, to?.length])).toEqual([
+      ['spec.disks[root]'.length, 256],
+      [256, undefined],
+    ]);
+  });
+
   test('at most 64 changes and disks', () => {
     const { wanted } = subject();
     const many = Array.from({ length: 70 }, (_, i) => ({ name: `d${i}`, path: `/data/${i}`, format: 'raw' as const }));
@@ -207,6 +221,24 @@ describe('disks', () => {
     const given: Given = { record: { disks: { root: { path: ROOT, format: 'qcow2', state } } } };
     expect(of(given)).toMatchObject({ state: word, reclaim });
     expect(of({ ...given, files: { [ROOT]: noFile() } })?.state).toBe(state === 'creating' ? 'Creating' : 'Missing');
+  });
+
+  test('one that nobody looked at is as it is noted, of unknown size', () => {
+    const blind = status({ ...OFF, seen: { files: new Map() } });
+    expect(blind.disks?.[0]).toMatchObject({ state: 'Created' });
+    expect(blind.disks?.[0]).not.toHaveProperty('virtualSize');
+    expect(said(blind, 'DisksReady')?.[1]).toBe('Ready');
+  });
+
+  test('two in the spec are two, and none is detached', () => {
+    const two = { ...disks, data: { path: '/data/a.qcow2', format: 'qcow2' as const, state: 'created' as const } };
+    const spec = {
+      disks: [
+        { name: 'root', size: '1Gi' },
+        { name: 'data', path: '/data/a.qcow2' },
+      ],
+    };
+    expect(status({ spec, record: { disks: two } }).disks?.map(({ name }) => name)).toEqual(['root', 'data']);
   });
 
   test('one that nobody noted is pending', () => {

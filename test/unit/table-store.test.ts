@@ -210,6 +210,14 @@ test('apply sets an undeclared field anew and leaves the others as they are', as
   expect(again.spec.powerState).toBe('PoweredOff');
 });
 
+test('apply keeps what others set beside what it declares', async () => {
+  const asWritten = { architecture: 'x86_64', powerOff: { mode: 'Soft' } };
+  await store.create(vm('a', asWritten), { asWritten });
+  await store.patch('VirtualMachine', at('a'), { spec: { powerOff: { gracePeriodSeconds: 99 } } });
+  const { object } = await store.apply(vm('a', asWritten), { asWritten });
+  expect(object.spec.powerOff).toEqual({ mode: 'Soft', gracePeriodSeconds: 99 });
+});
+
 test('the uid is that of the table; a Host has no namespace to be listed by', async () => {
   expect(store.uid).toBe(table.uid);
   await store.create(host('h'));
