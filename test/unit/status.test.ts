@@ -106,6 +106,15 @@ describe('conditions', () => {
       ['DeletionBlocked=True/PausedByOperator'],
     ],
     [
+      'a deletion that the guest ignores',
+      {
+        metadata: DELETED,
+        spec: { powerOff: { mode: 'Soft' } },
+        stop: { at: NOON - 90_000, powerdownAt: NOON },
+      },
+      ['Ready=False/GuestIgnoresPowerdown', 'DeletionBlocked=True/GuestIgnoresPowerdown', '!Stalled'],
+    ],
+    [
       'a silent monitor',
       { process: 'silent' },
       ['Ready=False/MonitorUnresponsive', 'Running=Unknown/MonitorUnresponsive', '!Stalled'],
