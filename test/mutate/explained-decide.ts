@@ -7,6 +7,21 @@ const DECISION = explain('src/reconcile/decide.ts', [
   ["if (process?.kind === 'present')", 'Never absent: a VM that has a record has a folder.', 'process?.kind'],
 ]);
 
+const HOST = explain('src/reconcile/decide-host.ts', [
+  [
+    'if (hostUID === host.metadata.uid && subject.epoch',
+    'Equivalent: no number is greater than undefined.',
+    'subject.epoch !== undefined',
+    'true',
+  ],
+  [
+    'if (hostUID === host.metadata.uid && subject.epoch',
+    'Equivalent: the same epoch was answered on the line above.',
+    'epoch > subject.epoch',
+    'epoch >= subject.epoch',
+  ],
+]);
+
 const POWER = explain('src/reconcile/power.ts', [
   ['const process = subject.seen.folder?.process', 'Never absent: a VM that has a record has a folder.'],
   ['const cameUp =', 'Equivalent: it is asked where no process is present, and a VM that has a record has a folder.'],
@@ -32,7 +47,7 @@ const POWER = explain('src/reconcile/power.ts', [
 
 const STOP = explain('src/reconcile/stop.ts', [
   ['const step =', 'Never used: every call with another reason says it.', "''"],
-  ['seen.folder?.stop?.pid', 'Never absent: a process was seen in the folder.', 'seen.folder?.stop'],
+  ['const marker = folder?.stop', 'Never absent: a process was seen in the folder.', 'folder?.stop'],
 ]);
 
 const ENDS = explain('src/reconcile/ends.ts', [
@@ -61,4 +76,4 @@ const STORAGE = explain('src/reconcile/storage.ts', [
   ['if (!launched.has(disk.name)', 'Equivalent: nothing is less than undefined.'],
 ]);
 
-export const DECIDE = [...DECISION, ...POWER, ...STOP, ...ENDS, ...STORAGE];
+export const DECIDE = [...DECISION, ...HOST, ...POWER, ...STOP, ...ENDS, ...STORAGE];

@@ -133,5 +133,36 @@ table('stopping', [
   ['a silent one is asked', { spec: OFF, process: 'silent' }, 'powerdown'],
   ['one that was not asked how it is', { spec: OFF, process: 'not-asked' }, 'powerdown'],
   ['after quit there is no more asking', { spec: OFF, stop: { at: NOON - 1_000, quitAt: NOON - 5_000 } }, 'terminate'],
+  ['a clock that was set back: SIGTERM at once', { spec: FORCED, stop: { quitAt: NOON + 3_600_000 } }, 'terminate'],
   ['after SIGTERM neither', { spec: OFF, stop: { at: NOON - 1_000, terminateAt: NOON - 5_000 } }, 'kill'],
 ]);
+
+describe('a powerdown', () => {
+  const action = (stop: Given['stop']) => {
+    const decision = decide(subject({ spec: OFF, ...(stop === undefined ? {} : { stop }) }));
+    return decision.kind === 'act' ? decision.action : decision;
+  };
+  const POWERDOWN = { type: 'stop', step: 'powerdown', reason: 'StoppedByRequest' };
+
+  test('begins its time afresh where the clock was set back behind it', () => {
+    const later = NOON + 1_000;
+    expect(action({ at: later, powerdownAt: NOON - 6_000 })).toStrictEqual({ ...POWERDOWN, afresh: true });
+  });
+
+  test.each([
+    ['the first', undefined],
+    ['one of this very moment', { at: NOON, powerdownAt: NOON - 6_000 }],
+    ['another, later', { at: NOON - 6_000, powerdownAt: NOON - 6_000 }],
+  ])('does not: %s', (_what, stop) => {
+    expect(action(stop)).toStrictEqual(POWERDOWN);
+  });
+});
+
+test('a stop that is not wanted any more is withdrawn', () => {
+  expect(decide(subject({ stop: {} }))).toEqual({
+    kind: 'act',
+    action: { type: 'withdraw-stop' },
+    reason: 'Running',
+    message: 'the VM is wanted on again before it was off',
+  });
+});

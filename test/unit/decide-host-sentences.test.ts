@@ -126,6 +126,10 @@ test('ready, and superseded', () => {
   expect(verdict({ marker: marker({ hostUID: 'gone' }), epoch: 2 })).toMatchObject({ kind: 'act' });
 });
 
+test("its own marker's uid need not be looked up", () => {
+  expect(verdict({ marker: marker(), epoch: 3, hostExists: () => true })).toEqual({ kind: 'ready' });
+});
+
 test('a claimed host goes on where its own marker lies, and claims another vmDir', () => {
   expect(verdict({ host: claimedBy('machine-1'), marker: marker(), epoch: 3 })).toEqual({ kind: 'ready' });
   expect(verdict({ host: claimedBy('machine-1'), path: '/own' })).toMatchObject({ kind: 'act' });

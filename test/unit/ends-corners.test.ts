@@ -2,8 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { decide } from '../../src/reconcile/decide.ts';
 import { backoffMs, isCrash } from '../../src/reconcile/ends.ts';
-import { type Given, GONE, PID, someEnd, subject } from '../fakes/subjects.ts';
+import { type Given, GONE, NOON, PID, someEnd, subject } from '../fakes/subjects.ts';
 
+/** How long after a powerdown a guest's end is still its answer. */
+const FOLLOWS_MS = 300_000;
 const ABSENT: Given = { launch: null, process: GONE };
 
 describe('the end of a process', () => {
@@ -21,6 +23,15 @@ describe('the end of a process', () => {
       reason: 'Stopped',
       action: { type: 'note-end', reason: 'StoppedByRequest', crashes: 0 },
     });
+  });
+
+  test.each([
+    ['it never was', { at: NOON - 3_600_000 }, 'StoppedByRequest'],
+    ['just before', { at: NOON - 3_600_000, powerdownAt: NOON - FOLLOWS_MS + 1, withdrawn: true }, 'StoppedByRequest'],
+    ['long before', { at: NOON, powerdownAt: NOON - FOLLOWS_MS, withdrawn: true }, 'GuestPoweredOff'],
+    ['before it asked, just now', { at: NOON - 1, withdrawn: true }, 'StoppedByRequest'],
+  ] as const)('a stop was withdrawn: %s', (_when, stop, reason) => {
+    expect(noted({ stop })).toMatchObject({ action: { reason } });
   });
 
   test('a launch that never noted its pid takes any stop marker', () => {
