@@ -158,6 +158,12 @@ describe('a powerdown', () => {
   });
 });
 
+test('a harder step begins nothing afresh', () => {
+  const decision = decide(subject({ spec: FORCED }));
+  const action = { type: 'stop', step: 'quit', reason: 'StoppedByRequest' };
+  expect(decision.kind === 'act' ? decision.action : decision).toStrictEqual(action);
+});
+
 test('a stop that is not wanted any more is withdrawn', () => {
   expect(decide(subject({ stop: {} }))).toEqual({
     kind: 'act',
