@@ -27,6 +27,7 @@ const POWER = explain('src/reconcile/power.ts', [
   ['const cameUp =', 'Equivalent: it is asked where no process is present, and a VM that has a record has a folder.'],
   ["if (end?.reason === 'GuestPoweredOff')", 'Never absent: without an end nothing stays off.', 'end?.reason'],
   ["end?.reason ?? 'InternalError'", 'Never absent: without an end nothing stays off.'],
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: the mutated source's own text
   ["`${end?.message ?? 'ended'}", 'Never absent: without an end nothing stays off.'],
   ['? `starting again after', 'Never absent: byPolicy says that there is an end.'],
   [': `starting QEMU', 'Never absent: without QEMU of the architecture nothing is launched.'],
@@ -64,6 +65,7 @@ const ENDS = explain('src/reconcile/ends.ts', [
 
 const STORAGE = explain('src/reconcile/storage.ts', [
   ['if (OWN_FILES.has(file)', 'Equivalent: the name has one json, at its end.', '/json$/'],
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: the mutated source's own text
   ['`cdrom ${name}: ${path} boots', 'Never used: an image that boots both architectures boots this one.', "' and '"],
   ['if (grown !== undefined', 'Equivalent: nothing is less than undefined.'],
   ["if (disk.format === 'raw' && disk.sizeBytes !== undefined", 'Equivalent: nothing is less than undefined.'],
