@@ -4,7 +4,8 @@ import type { AnyObject } from '../api/kinds.ts';
 import type { Store } from '../store/store.ts';
 import { afterChange } from './after-change.ts';
 import { type Context, type Declare, examples, type Globals, print, withSession } from './context.ts';
-import { readManifests, type Written } from './documents.ts';
+import { judgeManifests, type Written } from './documents.ts';
+import { Judge } from './exit-codes.ts';
 import { nameOf, type Target } from './resources.ts';
 import { addWaitOptions, type WaitOptions } from './wait-options.ts';
 
@@ -33,11 +34,14 @@ export const declareApply: Declare = (command, context) => {
 
 async function apply(context: Context, options: ApplyOptions): Promise<void> {
   const { filename = [], recursive = false } = options;
-  const manifests = await readManifests({ filenames: filename, recursive, stdin: context.stdin }, options.namespace);
+  const judge = new Judge();
+  const places = { filenames: filename, recursive, stdin: context.stdin };
+  const manifests = await judgeManifests(places, options.namespace, judge);
   await withSession(context, options, async (session) => {
     const dryRun = options.dryRun === true;
     // All of them are judged before the first is written: one bad part changes nothing.
-    for (const one of manifests) await applyOne(session.store, one, true);
+    for (const one of manifests) await judge.judge(() => applyOne(session.store, one, true));
+    judge.throwIfRefused();
     const targets: Target[] = [];
     for (const one of manifests) {
       const { object, outcome } = await applyOne(session.store, one, dryRun);

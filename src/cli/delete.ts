@@ -97,6 +97,10 @@ export async function deleteAndWait(
     return tellUnlessDriven(context, session);
   }
   const names = held.map(({ metadata }) => metadata.name).join(', ');
+  for (const object of held) {
+    const obstacle = await obstacleTo(session, object);
+    if (obstacle !== undefined) tell(context, `${object.metadata.name}: ${obstacle}`);
+  }
   await whileDriven(context, session, `${names} ${held.length > 1 ? 'are' : 'is'} gone`, async () => {
     const deadline = performance.now() + options.timeout;
     for (const object of held) await awaitGone(context, session, object, Math.max(0, deadline - performance.now()));
@@ -114,7 +118,7 @@ async function deleteOne({ store }: Session, target: Target, missingIsFine: bool
 }
 
 /** Another object of the same name is no reason to wait: it was made since. */
-async function awaitGone(context: Context, { store }: Session, object: AnyObject, timeoutMs: number): Promise<void> {
+async function awaitGone(context: Context, session: Session, object: AnyObject, timeoutMs: number): Promise<void> {
   const { kind, metadata } = object;
   let last = object;
   const judge = (now: AnyObject | undefined): true | undefined => {
@@ -122,8 +126,25 @@ async function awaitGone(context: Context, { store }: Session, object: AnyObject
     last = now;
     return undefined;
   };
-  await waitFor(context, store, { target: { kind, ref: metadata }, judge, until: 'gone' }, timeoutMs);
+  const obstacle = () => obstacleTo(session, object);
+  const waiting = { target: { kind, ref: metadata }, judge, until: 'gone', obstacle };
+  await waitFor(context, session.store, waiting, timeoutMs);
   sayDeleted(context, last);
+}
+
+const MOST_NAMED = 10;
+
+/** A Host goes after the VMs that name it; its own conditions speak of the host. */
+async function obstacleTo({ store }: Session, { kind, metadata }: AnyObject): Promise<string | undefined> {
+  if (kind !== 'Host') return undefined;
+  const { items } = await store.list('VirtualMachine');
+  const names = items
+    // One that is being deleted as well holds it up no longer than that takes.
+    .filter(({ spec, metadata: own }) => spec.hostName === metadata.name && own.deletionTimestamp === undefined)
+    .map(({ metadata: { namespace, name } }) => `${namespace}/${name}`);
+  if (names.length === 0) return undefined;
+  const more = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : '';
+  return `virtual machines name it, and have to be deleted first: ${names.slice(0, MOST_NAMED).join(', ')}${more}`;
 }
 
 function sayDeleted(context: Context, object: AnyObject): void {

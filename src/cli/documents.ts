@@ -6,7 +6,7 @@ import { parseAllDocuments } from 'yaml';
 import { type Manifest, parseManifest } from '../api/admission.ts';
 import { InvalidObjectError, messageOf } from '../api/errors.ts';
 import { DEFAULT_NAMESPACE, isNamespaced } from '../api/meta.ts';
-import { CliError, EXIT, usageError } from './exit-codes.ts';
+import { CliError, EXIT, Judge, usageError } from './exit-codes.ts';
 
 export interface Written {
   /** A path, or `stdin`. */
@@ -32,11 +32,24 @@ export interface Places {
 
 /** @throws CliError and InvalidObjectError, before anything is written */
 export async function readManifests(places: Places, namespace: string | undefined): Promise<Written[]> {
+  const judge = new Judge();
+  const found = await judgeManifests(places, namespace, judge);
+  judge.throwIfRefused();
+  return found;
+}
+
+/** Those that can be read; what is wrong with the others is with the judge. @throws CliError where there are none at all */
+export async function judgeManifests(places: Places, namespace: string | undefined, judge: Judge): Promise<Written[]> {
   if (places.filenames.length === 0) throw usageError('must specify -f FILE, -f FOLDER or -f -');
   const texts = (await Promise.all(places.filenames.map((name) => textsOf(name, places)))).flat();
-  const found = texts.flatMap(({ source, text }) =>
-    valuesIn({ source, text }).map((value) => admit(source, value, namespace)),
-  );
+  const found: Written[] = [];
+  for (const { source, text } of texts) {
+    for (const value of (await judge.judge(() => valuesIn({ source, text }))) ?? []) {
+      const written = await judge.judge(() => admit(source, value, namespace));
+      if (written !== undefined) found.push(written);
+    }
+  }
+  if (found.length === 0) judge.throwIfRefused();
   if (found.length === 0) throw new CliError(EXIT.failed, 'no objects passed to apply');
   return found;
 }

@@ -1,5 +1,5 @@
 /** How a command ends: the documented exit codes, and the sentence that says why. */
-import { ApiError, InvalidObjectError, issueSentence } from '../api/errors.ts';
+import { ApiError, InvalidObjectError, issueSentence, StoreUnavailableError } from '../api/errors.ts';
 
 /** Documented in docs/reference/cli.md; scripts rely on them. */
 export const EXIT = {
@@ -19,6 +19,39 @@ export class CliError extends Error {
   constructor(code: number, message: string) {
     super(message);
     this.code = code;
+  }
+}
+
+/** Refusals of several things that were judged together: each is told, the first gives the code. */
+export class SeveralRefusals extends CliError {
+  readonly refusals: readonly unknown[];
+  constructor(refusals: readonly unknown[]) {
+    super(exitCodeOf(refusals[0]), refusals.map(sentenceOf).join('\n'));
+    this.refusals = refusals;
+  }
+}
+
+/** Gathers refusals, so that a person sees all of them at once. What is no refusal ends it. */
+export class Judge {
+  readonly #refusals: unknown[] = [];
+
+  /** Undefined where it was refused. */
+  async judge<T>(work: () => T | Promise<T>): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      const refusal =
+        error instanceof CliError || (error instanceof ApiError && !(error instanceof StoreUnavailableError));
+      if (!refusal) throw error;
+      this.#refusals.push(error);
+      return undefined;
+    }
+  }
+
+  /** @throws the refusal, or all of them */
+  throwIfRefused(): void {
+    const [first, ...more] = this.#refusals;
+    if (first !== undefined) throw more.length === 0 ? first : new SeveralRefusals(this.#refusals);
   }
 }
 
@@ -53,6 +86,7 @@ export function exitCodeOf(error: unknown): number {
 
 /** What is printed on stderr, in kubectl's form. */
 export function sentenceOf(error: unknown): string {
+  if (error instanceof SeveralRefusals) return error.message;
   if (error instanceof InvalidObjectError) return invalidSentence(error);
   if (error instanceof ApiError) return `Error from server (${error.reason}): ${error.message}`;
   return `error: ${error instanceof Error ? error.message : String(error)}`;

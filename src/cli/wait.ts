@@ -36,6 +36,8 @@ export interface Waiting<K extends Kind, T> {
   readonly until: string;
   /** Told of each step; default: stderr. */
   readonly onStep?: ((line: string) => void) | undefined;
+  /** What holds it up, where its conditions do not say so. */
+  readonly obstacle?: (() => Promise<string | undefined>) | undefined;
 }
 
 /**
@@ -44,7 +46,7 @@ export interface Waiting<K extends Kind, T> {
 export async function waitFor<K extends Kind, T>(
   context: Context,
   store: Store,
-  { target, judge, until, onStep = (line) => tell(context, line) }: Waiting<K, T>,
+  { target, judge, until, onStep = (line) => tell(context, line), obstacle }: Waiting<K, T>,
   timeoutMs: number,
 ): Promise<T> {
   const end = new AbortController();
@@ -72,13 +74,15 @@ export async function waitFor<K extends Kind, T>(
   }
   if (context.signal.aborted) tell(context, 'interrupted: what was asked for stays asked for');
   throwIfInterrupted(context);
-  throw timedOut(target, until, last);
+  throw timedOut(target, until, last, await obstacle?.());
 }
 
-function timedOut(target: Target, until: string, last: Outcome | undefined): CliError {
+function timedOut(target: Target, until: string, last: Outcome | undefined, obstacle: string | undefined): CliError {
   const code = last?.reason === 'HostUnreachable' ? EXIT.hostUnreachable : EXIT.timedOut;
-  const why = last === undefined ? '' : `: ${last.reason}: ${last.message}`;
-  return new CliError(code, `timed out waiting until ${nameOf(target)} is ${until}${why}`);
+  const said = last === undefined ? undefined : `${last.reason}: ${last.message}`;
+  const why = obstacle ?? said;
+  const words = `timed out waiting until ${nameOf(target)} is ${until}`;
+  return new CliError(code, why === undefined ? words : `${words}: ${why}`);
 }
 
 /** Waits until the object is as its spec wants. @throws CliError failed where only a person or a new spec helps */

@@ -6,6 +6,7 @@
  *     <dir>/hosts/<name>.yaml         where `create` writes a Host
  *     <dir>/.state/store.db           objects, history, index of the manifests
  *     <dir>/.state/controller.db      the controller's lock
+ *     <dir>/.state/controller.json    who holds that lock: a service or a passing command
  *     <dir>/.state/secrets/           reserved
  *
  * Any process may open it and write. Folders are made with mode 0700, files with 0600.

@@ -110,6 +110,14 @@ test('apply takes files, folders, stdin and several documents; one bad document 
   expect(bad.stderr).toMatch(/^error: stdin: VirtualMachine "e" is invalid: spec.vcpu: .*did you mean vcpus/);
   expect((await rig.run(['get', 'qvm', 'd'])).code).toBe(3);
 
+  const three = [document('a').replace('x86_64', 'arm64'), document('d'), document('e', ', vcpu: 4'), 'kind: Pod\n'];
+  const several = await rig.run(['apply', LATER, '-f', '-'], { input: three.join('---\n') });
+  expect(several).toMatchObject({ code: 1, stdout: '' });
+  expect(several.stderr.match(/^error: /gm)).toHaveLength(3);
+  for (const word of [/"e" is invalid: spec\.vcpu/, /Pod/, /architecture.*immutable/])
+    expect(several.stderr).toMatch(word);
+  expect((await rig.run(['get', 'qvm', 'd'])).code).toBe(3);
+
   const refused = await rig.run(['apply', LATER, '-f', '-'], { input: document('a').replace('x86_64', 'arm64') });
   expect(refused).toMatchObject({ code: 1, stderr: /architecture.*immutable/ });
   const dry = await rig.ok(['apply', '--dry-run', '-f', '-'], { input: document('f') });
@@ -179,8 +187,12 @@ test('edit applies what was changed, comes back with a refusal, and leaves what 
 
   const untouched = await rig.ok(['edit', 'qvm', 'web-1', LATER], { env: { EDITOR: 'true' } });
   expect(untouched).toMatchObject({ stdout: '', stderr: 'Edit cancelled, no changes made.\n' });
-  const hopeless = await rig.run(['edit', 'qvm', 'web-1', LATER], { env: { EDITOR: `sed -i 's/vcpus: 4/vcpus: x/'` } });
-  expect(hopeless).toMatchObject({ code: 1, stderr: /no valid changes were saved/ });
+  const hopeless = await rig.run(['edit', 'qvm', 'web-1', LATER], {
+    env: { EDITOR: `sed -i 's/vcpus: 4/vcpus: x/'`, TMPDIR: rig.root },
+  });
+  expect(hopeless).toMatchObject({ code: 1, stderr: /^error: .*spec\.vcpus.*\n.*no valid changes were saved/ });
+  const [, kept = ''] = /A copy of your changes is in (\S+)/.exec(hopeless.stderr) ?? [];
+  expect(readFileSync(kept, 'utf8')).toMatch(/vcpus: x$/m);
   expect((await rig.run(['edit', 'qvm', 'web-1'], { env: { EDITOR: 'false' } })).code).toBe(1);
 });
 
@@ -224,6 +236,8 @@ test('usage errors, unknown commands and help', async () => {
     ['get', 'pods'],
     ['start'],
     ['get', 'qvm', '-o', 'xml'],
+    ['get', 'qvm', '--store', ''],
+    ['--vm-dir=', 'get', 'qvm'],
     ['stop', 'a', '--timeout', 'soon'],
   ]) {
     const { code, stdout, stderr } = await rig.run(words);

@@ -119,3 +119,12 @@ test('a machine that is being deleted takes no verb; a deletion that is held up 
   await rig.ok(['delete', 'qvm', 'web-1']);
   expect(existsSync(rig.folder('web-1'))).toBe(false);
 });
+
+test('a Host that VMs name is not deleted before them: the wait says which', async () => {
+  const rig = rigOf();
+  await rig.ok(['apply', '-f', rig.manifest('web-1')]);
+  const held = await rig.run(['delete', 'qhost', 'localhost', '--timeout', '1s']);
+  expect(held).toMatchObject({ code: 5, stdout: '' });
+  expect(held.stderr).toMatch(/timed out .* is gone: virtual machines name it.*: default\/web-1$/m);
+  expect(qemusBelow(rig.vmDir)).toHaveLength(1);
+});
