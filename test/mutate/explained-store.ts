@@ -35,6 +35,12 @@ const RULES = explain('src/store/object-rules.ts', [
 const TABLE = explain('src/store/object-table.ts', [
   ["return this.#meta('uid')", 'Never used: the line above it has made one.', "''"],
   ['const value = this.#db.get', 'Equivalent: it asks for rows that every store has.'],
+  [
+    "return typeof value === 'string'",
+    'Equivalent: the column holds texts alone, and no row gives undefined.',
+    "typeof value === 'string'",
+    'true',
+  ],
   ['if (before === after)', 'Equivalent: a shorter way to the same.'],
   [
     'encodeObject(before) !==',

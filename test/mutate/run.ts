@@ -19,7 +19,7 @@ const changed = args.includes('--changed');
 const names = args.filter((arg) => arg !== '--changed');
 const areas = names.length === 0 ? AREAS : names.map(areaOf);
 
-const scratch = await mkdtemp(join(tmpdir(), 'qot-'));
+const scratch = await mkdtemp(join(tmpdir(), 'qo-mutate-'));
 process.once('exit', () => rmSync(scratch, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 // Thousands of runs begin with the same modules.
@@ -28,7 +28,7 @@ process.env['NODE_COMPILE_CACHE'] = join(scratch, 'cache');
 const mutants = new Map<Area, readonly Mutant[]>();
 for (const area of areas) {
   const startedAt = Date.now();
-  mutants.set(area, await mutantsOf(area, join(scratch, 'tree'), { changed }));
+  mutants.set(area, await mutantsOf(area, join(scratch, area.name), { changed }));
   const { killed, mutants: all, perCent } = scoreOf(area.name, mutants.get(area) ?? []);
   const seconds = ((Date.now() - startedAt) / 1000).toFixed(0);
   console.log(`${area.name}: ${killed} of ${all} mutants killed, ${perCent.toFixed(1)} % (${seconds} s)`);
