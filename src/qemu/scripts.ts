@@ -1,5 +1,6 @@
 /** The effects as POSIX sh, each run inside the frame of effect-script.ts. Each may be cut anywhere and run again. */
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { LOCK_FILE } from './effect-script.ts';
 
 export const CLAIM_FOLDER = `
 [ -d "$folder" ] || mkdir "$folder" || return 1
@@ -122,5 +123,5 @@ export const UNCLAIM = `
 flock -x -w 20 9 || return 75
 at=$(sed -n 's/.*"epoch":\\([0-9]*\\).*/\\1/p' "$vmdir/${MARKER_FILE}" 2>/dev/null)
 [ "$at" = "$epoch" ] || return 78
-rm -f "$vmdir/${MARKER_FILE}" "$vmdir/${'.qemu-operator.lock'}"
+rm -f "$vmdir/${MARKER_FILE}" "$vmdir/${LOCK_FILE}"
 `;

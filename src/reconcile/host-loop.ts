@@ -28,7 +28,7 @@ export interface HostLoopOptions extends ActionLimits {
   readonly resyncMs: number;
 }
 
-export const DEFAULT_LOOP_OPTIONS: HostLoopOptions = {
+const DEFAULT_LOOP_OPTIONS: HostLoopOptions = {
   resyncMs: 60_000,
   maxActions: 16,
   maxLaunches: 4,
