@@ -37,7 +37,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 }
 
 /** Never the current folder: a command started elsewhere must find the same VMs. */
-export function storeFolder({ store }: GlobalOptions): string {
+function storeFolder({ store }: GlobalOptions): string {
   const named = store ?? process.env['QEMU_OPERATOR_STORE'];
   if (named !== undefined && named !== '') return resolve(named);
   if (process.getuid?.() === 0) return '/etc/qemu-operator';
@@ -74,14 +74,16 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
       },
     ]);
   }
+  const spec = { local: {}, vmDir: vmFolder(options), allowedPaths: ['/'] };
   const manifest = parseManifest({
     apiVersion: API_VERSION,
     kind: 'Host',
     metadata: { name: 'localhost' },
-    spec: { local: {}, vmDir: vmFolder(options), allowedPaths: ['/'] },
+    spec,
   }) as Manifest<'Host'>;
   try {
-    await store.create(manifest);
+    // As written: also a vmDir that is the default stands in the manifest.
+    await store.create(manifest, { asWritten: spec });
   } catch (error) {
     // Another process was faster.
     if (!(error instanceof AlreadyExistsError)) throw error;
