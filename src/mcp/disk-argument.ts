@@ -46,10 +46,11 @@ export function parseMemory(text: string, say: Sentences): string {
   const quantity = quantityFromQemuSize(text);
   if (quantity !== undefined) return quantity;
   const value = quoteValue(text);
-  throw new Refusal(say.wrongForm({ field: 'memory', value, allowed: '2G, 4096M' }), {
+  const allowed = say.memorySyntax();
+  throw new Refusal(say.wrongForm({ field: 'memory', value, allowed }), {
     code: 'InvalidArgument',
     field: 'memory',
     value,
-    allowed: ['2G', '4096M'],
+    allowed: [allowed],
   });
 }

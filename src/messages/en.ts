@@ -28,7 +28,7 @@ export const en: Sentences = {
   timeIsUp: () => 'not finished within wait_seconds',
 
   unknownArgument: (field, near, allowed) =>
-    `${field}: unknown parameter${near === '' ? '' : `; did you mean ${near}?`} Allowed: ${allowed}`,
+    `${field}: unknown parameter${near === '' ? '.' : `; did you mean ${near}?`} Allowed: ${allowed}`,
   missingArgument: (field, allowed) => `${field} is required${allowed === '' ? '' : `: ${allowed}`}`,
   wrongChoice: ({ field, value, allowed }) => `${field}: ${value} must be one of ${allowed}`,
   wrongForm: ({ field, value, allowed }) => `${field}: ${value} must be ${allowed}`,
@@ -38,7 +38,7 @@ export const en: Sentences = {
   alreadyExists: (name, host) => `VM ${name} already exists on host ${host}: delete it first, or use another name`,
   beingDeleted: (name) => `VM ${name} is being deleted`,
   notFound: (name, host, near, known) =>
-    `VM ${name} not found on host ${host}${near === '' ? '' : `; did you mean ${near}?`}${known === '' ? '. There are no VMs' : `. VMs there: ${known}`}`,
+    `VM ${name} not found on host ${host}${near === '' ? '.' : `; did you mean ${near}?`} ${known === '' ? 'There are no VMs' : `VMs there: ${known}`}`,
   unmanagedFolder: (name, folder) =>
     `VM ${name} is a folder without an object (${folder}): create an object that adopts it before you manage it`,
   ambiguousNamespace: (name, namespaces) => `several namespaces have a VM ${name}: say namespace: ${namespaces}`,
@@ -55,6 +55,7 @@ export const en: Sentences = {
     `VM ${name} is not running (${phase}); only a running VM can be monitored: start it first`,
   nothingToChange: (name, current) => `nothing to change: VM ${name} already has ${current}`,
   nothingAsked: () => 'nothing to change: modify needs memory, vcpus or disk',
+  memorySyntax: () => 'a size such as 2G or 4096M, less than 8192T',
   diskSyntax: () => '"path=/data/vm/disk.qcow2,size=20G", either part optional (a comma in a path is written twice)',
   diskPathNeeded: (paths) => `the VM has several disks: say path=, one of ${paths}`,
   diskUnknown: (path, paths) => `the VM has no disk ${path}; it has ${paths}`,

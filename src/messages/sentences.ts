@@ -49,6 +49,7 @@ export interface Sentences {
   notRunning(name: string, phase: string): string;
   nothingToChange(name: string, current: string): string;
   nothingAsked(): string;
+  memorySyntax(): string;
   diskSyntax(): string;
   diskPathNeeded(paths: string): string;
   diskUnknown(path: string, paths: string): string;

@@ -12,7 +12,8 @@ const KEPT = {
 
 const PLACES: Readonly<Record<string, string | undefined>> = { localhost: '本地', all: '所有主机' };
 const place = (host: string) => PLACES[host] ?? host;
-const cap = (near: string) => (near === '' ? '' : `，您是否指${near}？`);
+/** Ends the sentence. */
+const cap = (near: string) => (near === '' ? '。' : `，您是否指${near}？`);
 
 export const zh: Sentences = {
   done: (name, action) => `虚拟机${name} ${action}成功`,
@@ -45,7 +46,7 @@ export const zh: Sentences = {
   alreadyExists: () => '虚拟机已存在',
   beingDeleted: (name) => `虚拟机${name}正在删除`,
   notFound: (name, host, near, known) =>
-    `主机${host}上没有虚拟机${name}${cap(near)}${known === '' ? '。该主机上没有虚拟机' : `。现有虚拟机：${known}`}`,
+    `主机${host}上没有虚拟机${name}${cap(near)}${known === '' ? '该主机上没有虚拟机' : `现有虚拟机：${known}`}`,
   unmanagedFolder: (name, folder) => `虚拟机${name}只有目录而没有对象（${folder}）：请先创建接管该目录的对象`,
   ambiguousNamespace: (name, namespaces) => `多个命名空间存在虚拟机${name}，请用namespace指定：${namespaces}`,
   ambiguousHost: (name, hosts) => `多台主机存在虚拟机${name}，请用host指定：${hosts}`,
@@ -57,6 +58,7 @@ export const zh: Sentences = {
   notRunning: (name, phase) => `虚拟机${name}未运行（${phase}），仅支持监控运行中的虚拟机，请先执行start操作`,
   nothingToChange: (name, current) => `没有需要修改的内容：虚拟机${name}已是${current}`,
   nothingAsked: () => '没有需要修改的内容：modify操作需要memory、vcpus或disk',
+  memorySyntax: () => '容量，例如2G或4096M，小于8192T',
   diskSyntax: () => '"path=/data/vm/disk.qcow2,size=20G"，两部分均可省略（路径中的逗号写两次）',
   diskPathNeeded: (paths) => `该虚拟机有多个磁盘，请用path=指定：${paths}`,
   diskUnknown: (path, paths) => `该虚拟机没有磁盘${path}，现有磁盘：${paths}`,

@@ -65,11 +65,7 @@ const EXECUTORS: Executors = {
         ...policy(disk.reclaimPolicy),
       });
     }),
-  'forget-disk': ({ disk }, hands) =>
-    writeRecord(hands, (record) => ({
-      ...record,
-      disks: Object.fromEntries(Object.entries(record.disks).filter(([name]) => name !== disk)),
-    })),
+  'forget-disk': ({ disk }, hands) => writeRecord(hands, (record) => withoutDisk(record, disk)),
   launch,
   'note-launch': (_action, hands) =>
     writeRecord(hands, (record) => {
@@ -148,6 +144,10 @@ function withDisk(record: OwnershipRecord, name: string, disk: OwnershipRecord['
   return { ...record, disks: { ...record.disks, [name]: disk } };
 }
 
+function withoutDisk(record: OwnershipRecord, disk: string): OwnershipRecord {
+  return { ...record, disks: Object.fromEntries(Object.entries(record.disks).filter(([name]) => name !== disk)) };
+}
+
 function sized(record: OwnershipRecord, name: string, sizeBytes: number): OwnershipRecord {
   const disk = record.disks[name];
   return disk === undefined ? record : withDisk(record, name, { ...disk, sizeBytes });
@@ -169,14 +169,7 @@ function createDisk({ disk }: Of<'create-disk'>, hands: Hands): Promise<unknown>
     started ? 'resumed' : 'new',
     JSON.stringify(withDisk(record, disk.name, { ...noted, state: 'creating' })),
     JSON.stringify(withDisk(record, disk.name, { ...noted, state: 'created' })),
-    JSON.stringify(
-      withDisk(record, disk.name, {
-        path: disk.path,
-        format: disk.format,
-        state: 'attached',
-        ...policy(disk.reclaimPolicy),
-      }),
-    ),
+    JSON.stringify(withoutDisk(record, disk.name)),
   ]);
 }
 

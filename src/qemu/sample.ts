@@ -70,19 +70,6 @@ export class Sampler {
     return this.#samples(targets, { previous, looks }, packets);
   }
 
-  /** One complete sample: the second of two looks, 1 s apart. */
-  async sampleOnce(targets: readonly SampleTarget[], signal: AbortSignal): Promise<ReadonlyMap<string, Sample>> {
-    const series = `once ${performance.now()} ${Math.random()}`;
-    const from = performance.now();
-    try {
-      await this.sample(targets, series, signal);
-      await sleep(Math.max(0, SECOND_LOOK_MS - (performance.now() - from)), undefined, { signal });
-      return await this.sample(targets, series, signal);
-    } finally {
-      this.forget(series);
-    }
-  }
-
   /** A series that ends; one that is not told is forgotten some hours later. */
   forget(series: string): void {
     this.#series.delete(series);

@@ -17,12 +17,12 @@ w "$record" "$1"
  * other name stays until the record says `created`: a creation that was cut off knows its file by it.
  */
 export const CREATE_DISK = `
-path=$1 format=$2 size=$3 state=$4 creating=$5 created=$6 attached=$7
+path=$1 format=$2 size=$3 state=$4 creating=$5 created=$6 unknown=$7
 if [ -e "$path" ]; then
   # Somebody made it since the look: look again.
   [ "$state" = resumed ] || return 0
-  # Not the file that we made: it existed before us, and is kept as such.
-  [ "$path" -ef "$path.creating" ] || { w "$record" "$attached"; return; }
+  # Not the file that we made: forgotten, so that the next look judges it as any file that was there before us.
+  [ "$path" -ef "$path.creating" ] || { w "$record" "$unknown" && rm -f "$path.creating"; return; }
   w "$record" "$created" && rm -f "$path.creating"; return
 fi
 [ "$state" = resumed ] || w "$record" "$creating" || return 1

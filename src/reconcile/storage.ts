@@ -12,6 +12,7 @@ import type { DiskRecord, OwnershipRecord } from './record.ts';
 
 /** Longest path of a UNIX socket, without its terminating zero. */
 const MAX_SOCKET_PATH = 107;
+const SECTOR_BYTES = 512;
 export const OWN_FILES: ReadonlySet<string> = new Set<string>([...Object.values(FOLDER_FILES), MARKER_FILE]);
 
 /** What about the storage only a person or a new spec can mend; undefined where all is well. */
@@ -189,6 +190,10 @@ function foreignFileProblem(
         ? `the header of ${disk.path} cannot be read, so that nobody knows whether it is ${disk.format}`
         : `${disk.path} holds a ${file.format} image, the spec says ${disk.format}; set format: ${file.format}`;
     return blocked('DiskFormatMismatch', `${what}: ${holds}`);
+  }
+  if (noted === undefined && disk.format === 'raw' && (file.virtualBytes ?? 0) % SECTOR_BYTES !== 0) {
+    const odd = `${disk.path} is ${file.virtualBytes} bytes long, no whole number of ${SECTOR_BYTES}-byte sectors`;
+    return blocked('DiskFormatMismatch', `${what}: ${odd}: it is no disk image`);
   }
   return disk.format === 'raw' || file.refersTo === undefined
     ? undefined

@@ -1,10 +1,11 @@
 /** What can be wrong with files: gone, held, missing, or no room for them. */
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findCondition } from '../../src/api/conditions.ts';
-import { writeSparseTiny } from './support/images.ts';
+import { FOLDER_FILES } from '../../src/api/effective-spec.ts';
+import { imageInfo, writeSparseTiny } from './support/images.ts';
 import { humanMonitor, runState } from './support/oracle.ts';
 import { isAlive, qemusBelow } from './support/process.ts';
 import { makeApart, shareStore, startController } from './support/real-controller.ts';
@@ -88,6 +89,62 @@ describe.concurrent('disks that are gone', () => {
       true,
       'True',
     ]);
+  });
+});
+
+describe.concurrent('a creation that was interrupted', () => {
+  /** The creation of disk `data` has begun and cannot go on: something lies where qemu-img writes. */
+  async function interrupted(onFinished: OnFinished) {
+    const rig = await Rig.start(onFinished);
+    await rig.create('web-1', { disks: [], powerState: 'PoweredOff' });
+    await rig.untilSettled('web-1', 'Stopped');
+    const disk = join(rig.folder('web-1'), 'data.qcow2');
+    const obstacle = `${disk}.creating`;
+    mkdirSync(obstacle);
+    await rig.edit('web-1', { disks: [{ name: 'data', size: '1Mi' }] });
+    await rig.until('web-1', 'the creation fails', (vm) => readyOf(vm)?.message.includes('data.qcow2') === true);
+    await until(
+      'the record says that it has begun',
+      () => readFileSync(join(rig.folder('web-1'), FOLDER_FILES.record), 'utf8'),
+      (record) => record.includes('"creating"'),
+    );
+    return { rig, disk, clear: () => rmdirSync(obstacle) };
+  }
+
+  test('goes on by itself', async ({ onTestFinished }) => {
+    const { rig, disk, clear } = await interrupted(onTestFinished);
+    clear();
+    const vm = await rig.untilSettled('web-1', 'Stopped');
+    expect([vm.status?.disks?.[0]?.state, imageInfo(disk)['virtual-size']]).toEqual(['Created', 2 ** 20]);
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect(existsSync(disk)).toBe(false);
+  });
+
+  test('a file that a person puts there meanwhile is attached, and outlives the VM', async ({ onTestFinished }) => {
+    const { rig, disk, clear } = await interrupted(onTestFinished);
+    const theirs = rig.path('theirs.qcow2');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', theirs, '3M']);
+    const before = readFileSync(theirs);
+    renameSync(theirs, disk);
+    clear();
+    const vm = await rig.untilSettled('web-1', 'Stopped');
+    expect(vm.status?.disks?.[0]?.state).toBe('Attached');
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect(readFileSync(disk).equals(before)).toBe(true);
+  });
+
+  test('a file of another format that a person puts there meanwhile is refused and kept', async ({
+    onTestFinished,
+  }) => {
+    const { rig, disk, clear } = await interrupted(onTestFinished);
+    writeFileSync(disk, 'notes of a person');
+    clear();
+    await rig.untilReason('web-1', 'DiskFormatMismatch');
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect(readFileSync(disk, 'utf8')).toBe('notes of a person');
   });
 });
 

@@ -158,13 +158,13 @@ test('disk, network and memory figures of a Linux guest agree with QEMU and with
   serial.close();
 });
 
-test('a one-shot request has rates after one second', async () => {
+test('a second sample has rates over the time since the first', async () => {
   const disk = join(root, 'tiny.raw');
   await writeTinyDisk(disk);
   const guest = await start({ disks: [{ name: 'root', path: disk, format: 'raw' }], networks: ['net0'] });
-  const startedMs = Date.now();
-  const sample = checked(await sampler.sampleOnce([target(guest)], signal), guest);
-  expect(Date.now() - startedMs).toBeLessThan(2500);
+  await sampler.sample([target(guest)], 's', signal);
+  await sleep(1000);
+  const sample = checked(await sampler.sample([target(guest)], 's', signal), guest);
   expect(sample.intervalSeconds).toBe(1);
   expect(sample.cpu?.usageMilliCores).toBeTypeOf('number');
   expect(sample.disks?.[0]?.readOpsPerSecond).toBeTypeOf('number');

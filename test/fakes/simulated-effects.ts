@@ -97,8 +97,14 @@ class Effects {
       ...(disk.sizeBytes === undefined ? {} : { sizeBytes: disk.sizeBytes }),
       ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
     };
-    if (world.files.has(disk.path)) {
-      return resumed ? [() => this.#write(withDisk(record, disk.name, { ...entry, state: 'created' }))] : [];
+    const there = world.files.get(disk.path);
+    if (there !== undefined) {
+      if (!resumed) return [];
+      return [
+        there.content.startsWith('us')
+          ? () => this.#write(withDisk(record, disk.name, { ...entry, state: 'created' }))
+          : () => this.#write(noted({ type: 'forget-disk', disk: disk.name }, record, this.#context)),
+      ];
     }
     return [
       () => this.#write(withDisk(record, disk.name, { ...entry, state: 'creating' })),

@@ -53,6 +53,11 @@ table('an existing file', [
     data({}, file({ resolved: DATA, format: undefined as never })),
     'blocked DiskFormatMismatch',
   ],
+  [
+    'of no whole number of sectors is no disk',
+    data({ format: 'raw' }, here({ format: 'raw', virtualBytes: 2 ** 30 + 1 })),
+    'blocked DiskFormatMismatch',
+  ],
   ['that is a directory is not', data({}, here({ type: 'other' })), 'blocked DiskFormatMismatch'],
   [
     'that is a block device is',
