@@ -1,0 +1,73 @@
+/** Lines for the terminal, and docs/performance.md. */
+import { type Finding, shownNumber, verdictOf } from './figures.ts';
+import type { Machine } from './machine.ts';
+
+export interface Results {
+  readonly date: string;
+  readonly machine: Machine;
+  readonly findings: readonly Finding[];
+}
+
+const MARKS = { met: 'ok  ', broken: 'MISS', 'no bound': '    ' } as const;
+
+export function lineOf(finding: Finding): string {
+  const { name, from } = finding;
+  return `${MARKS[verdictOf(finding)]} ${name}: ${figureOf(finding)}${boundOf(finding, ', at most ')} (${from})`;
+}
+
+function figureOf({ figure, unit }: Finding): string {
+  return unit === 'writes' ? `${figure} writes` : `${shownNumber(figure)} ${unit}`;
+}
+
+function boundOf({ bound, unit }: Finding, before = ''): string {
+  return bound === undefined ? '' : `${before}${bound} ${unit}`;
+}
+
+const MACHINE_WORDS: Readonly<Record<keyof Machine, string>> = {
+  cpu: 'CPU',
+  memory: 'Memory',
+  kernel: 'Kernel',
+  accelerator: 'Accelerator',
+  qemu: 'QEMU',
+  libvirt: 'libvirt',
+  node: 'Node',
+  load: 'Load average',
+};
+
+export function pageOf({ date, machine, findings }: Results): string {
+  const rows = findings.map(
+    (finding) =>
+      `| ${finding.name} | **${figureOf(finding)}** | ${boundOf(finding) || 'none'} | ${verdictOf(finding)} | ${finding.from} |`,
+  );
+  const facts = (Object.keys(MACHINE_WORDS) as (keyof Machine)[]).map(
+    (name) => `* ${MACHINE_WORDS[name]}: ${machine[name]}`,
+  );
+  return `# Performance
+
+Written by \`npm run bench\`; do not edit. \`npm run bench -- --check\` exits 1 where a bound is broken.
+
+| what | figure | at most | verdict | from |
+| --- | --- | --- | --- | --- |
+${rows.join('\n')}
+
+Taken on ${date}:
+
+${facts.join('\n')}
+
+## How it is measured
+
+* The contestants take turns, every second round in reverse order, and a ratio is the median of the ratios of
+  neighbours in time: a machine that is busy for a while slows both. Milliseconds are of this machine on this day, and
+  worth less than the ratios. One round before the first is not counted.
+* *By hand* is the very command line of a launch, run without a shell, then the monitor asked until it says \`running\`.
+  Ours holds the vmDir's lock, checks the fence, and writes the record durably before and after.
+* libvirt is the system's package, its daemon up, in its session mode: an ordinary user's, without cgroups. \`virsh\` is
+  a process per command, as people run it. It has the same machines: one vCPU, 32 MiB, a virtio disk, a serial port.
+* A look returns for every VM its record, folder, files, disk headers, log, process identity and run state, and for
+  the host its tools, free space and QEMU processes that are nobody's. \`virsh list\` returns a name and a state.
+* A sample has CPU per vCPU, memory, and rates of every disk and network of each VM. \`virsh domstats\` has counters.
+* The controller and the commands are the compiled product, each process new; the files are in the page cache.
+* CPU at rest includes the scripts that the controller runs. The simulated hosts of the memory figures live in the
+  measured process: what they hold is counted too.
+`;
+}
