@@ -20,7 +20,7 @@ export const declareAnnotate: Declare = (command, context) => {
   command
     .argument('<word...>', 'TYPE NAME... or TYPE/NAME..., then KEY=VALUE to set and KEY- to remove')
     .option('--overwrite', 'replace a value that is there');
-  addWaitOptions(command, 'wait until the object is settled (default: only where no controller runs)');
+  addWaitOptions(command, 'wait until the object is settled (default: false)');
   command.action(async (words: string[], _options, self: Command) =>
     annotate(context, words, self.optsWithGlobals<AnnotateOptions>()),
   );

@@ -262,10 +262,14 @@ function noteEnd({ reason, message, crashes }: Of<'note-end'>, hands: Hands): Pr
   return run(hands, scripts.NOTE_END, [JSON.stringify(next)], { stand });
 }
 
+/** What the spec says of a disk counts, also where no pass has noted it yet: a deletion may follow a change at once. */
 function removeFiles(_action: Of<'remove-files'>, hands: Hands): Promise<unknown> {
-  const disks = Object.values(recordOf(hands).disks);
-  const doomed = disks
-    .filter(({ state, reclaimPolicy }) => reclaimOf(state, reclaimPolicy) === 'Delete')
-    .map(({ path }) => path);
+  const wanted = hands.context.wanted.disks;
+  const doomed = Object.entries(recordOf(hands).disks)
+    .filter(([name, { path, state, reclaimPolicy }]) => {
+      const disk = wanted.find((one) => one.name === name && one.path === path);
+      return reclaimOf(state, disk === undefined ? reclaimPolicy : disk.reclaimPolicy) === 'Delete';
+    })
+    .map(([, { path }]) => path);
   return run(hands, scripts.REMOVE_FILES, doomed);
 }

@@ -182,7 +182,10 @@ function diskBytesOf(blocks: unknown): Map<string, number> {
 
 function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile {
   const { stat, resolved, head } = file;
-  if (stat === undefined) return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved };
+  if (stat === undefined) {
+    const beside = file.beside === undefined ? {} : { beside: file.beside };
+    return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved, ...beside };
+  }
   const type = /^regular/.test(stat.type) ? 'file' : /^block/.test(stat.type) ? 'block-device' : 'other';
   // An empty file has no head; it is an empty raw image.
   const header =

@@ -5,6 +5,8 @@ export interface ProbedPath {
   readonly resolved: string;
   readonly parent: boolean;
   readonly readable: boolean;
+  /** Of an ISO image that is absent: names of those in its folder. */
+  readonly beside?: readonly string[];
   readonly stat?: {
     readonly bytes: number;
     readonly actualBytes: number;
@@ -35,6 +37,7 @@ export function pathsOf(first: (name: string) => string[], asked: readonly strin
     const match = /^(\d+) (.*)$/.exec(line);
     if (match !== null) blocks.set(utf8(match[2] ?? ''), Number(match[1]));
   }
+  const beside = besideOf(first('beside'));
   const heads = headsOf(first('heads'), asked);
   return new Map(
     asked.map((path, index): [string, ProbedPath] => {
@@ -49,12 +52,24 @@ export function pathsOf(first: (name: string) => string[], asked: readonly strin
           readable: access[index]?.startsWith('1') === true,
           parent: access[index]?.endsWith('1') === true,
           ...(stat === undefined ? {} : { stat: bytes === undefined ? stat : { ...stat, bytes } }),
+          ...(beside.has(path) ? { beside: beside.get(path) ?? [] } : {}),
           ...(freeBytes === undefined ? {} : { freeBytes }),
           ...(head === undefined ? {} : { head }),
         },
       ];
     }),
   );
+}
+
+/** NUL-separated pairs: the path that was asked for, the name of an image beside it. */
+function besideOf(lines: readonly string[]): Map<string, string[]> {
+  const beside = new Map<string, string[]>();
+  const items = lines.join('\n').split('\0').map(utf8);
+  for (let index = 0; index + 1 < items.length; index += 2) {
+    const path = items[index] ?? '';
+    beside.set(path, [...(beside.get(path) ?? []), items[index + 1] ?? '']);
+  }
+  return beside;
 }
 
 function statsOf(lines: readonly string[]): Map<string, NonNullable<ProbedPath['stat']>> {

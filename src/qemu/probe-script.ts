@@ -21,6 +21,18 @@ for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do
 done
 stat -c '%n %Y' /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF 2>/dev/null
 [ -e /dev/kvm ] && echo kvm; [ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable
+# Processes come before pidfiles: QEMU removes its pidfile as it ends, and a pidfile that is still there after its
+# process was seen gone was left behind. The other way round, an orderly end during the look would be taken for a crash.
+s locks; locks=$(grep -F POSIX /proc/locks); printf '%s\\n' "$locks"
+s unix; grep -F ' 00010000 ' /proc/net/unix
+qemus=
+for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do p=\${f#/proc/}; qemus="$qemus \${p%/comm}"; done
+s stat
+stats=
+for p in $qemus $(printf '%s\\n' "$locks" | awk '$2 == "POSIX" && $4 == "WRITE" { print $5 }' | sort -u); do
+  stats="$stats /proc/$p/stat"
+done
+[ -n "$stats" ] && cat $stats 2>/dev/null
 own=' '
 i=0
 while [ $i -lt $nd ]; do
@@ -43,19 +55,10 @@ while [ $i -lt $nd ]; do
   done
 done
 cd /
-s locks; grep -F POSIX /proc/locks
-s unix; grep -F ' 00010000 ' /proc/net/unix
-all=$own
-strange=
-for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do
-  p=\${f#/proc/}; p=\${p%/comm}
-  case $own in *" $p "*) ;; *) strange="$strange $p"; all="$all$p ";; esac
+for p in $qemus; do
+  case $own in *" $p "*) ;; *) s stranger $p; head -c 16384 /proc/$p/cmdline 2>/dev/null; echo ;; esac
 done
-s stat
-set --  "$@" --; stats=
-for p in $all; do stats="$stats /proc/$p/stat"; done
-[ -n "$stats" ] && cat $stats 2>/dev/null
-for p in $strange; do s stranger $p; head -c 16384 /proc/$p/cmdline 2>/dev/null; echo; done
+set -- "$@" --
 s logs
 i=0; n=$#; have=0
 while [ $i -lt $nl ]; do
@@ -79,6 +82,17 @@ s access
 for f in "$@"; do
   r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; echo "$r $d"
 done
+# Of an ISO image that is not there: those beside it, for a "did you mean".
+s beside
+for f in "$@"; do
+  case $f in *.[iI][sS][oO]) ;; *) continue ;; esac
+  [ -e "$f" ] && continue
+  m=0
+  for o in "\${f%/*}"/*.[iI][sS][oO]; do
+    [ -f "$o" ] && [ $m -lt 10 ] && { m=$((m+1)); printf '%s\\0%s\\0' "$f" "\${o##*/}"; }
+  done
+done
+echo
 s files; stat -L -c '%s %b %Y %n	%F' -- "$@" 2>/dev/null
 s fs; stat -f -c '%S %a %n' -- "$@" 2>/dev/null
 s block

@@ -77,7 +77,13 @@ export type GuestStatus =
   | 'not-asked';
 
 export type SeenFile =
-  | { readonly kind: 'absent'; readonly parent: 'present' | 'absent'; readonly resolved: string }
+  | {
+      readonly kind: 'absent';
+      readonly parent: 'present' | 'absent';
+      readonly resolved: string;
+      /** Of an ISO image: the names of those in its folder. */
+      readonly beside?: readonly string[];
+    }
   | {
       readonly kind: 'present';
       /** With symbolic links resolved. */

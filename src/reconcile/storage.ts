@@ -3,6 +3,7 @@
  * A disk is created once; an existing file is attached as it is; nothing is ever shrunk, formatted or overwritten.
  */
 import { type EffectiveDisk, FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { oneLine } from '../api/errors.ts';
 import { formatQuantity } from '../api/quantity.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
@@ -73,8 +74,11 @@ export function pathProblem(subject: Subject, path: string, what: string): Decis
 
 function isoProblem({ seen, wanted }: Subject, name: string, path: string): Decision | undefined {
   const file = seen.files.get(path);
-  if (file === undefined || file.kind === 'absent')
-    return blocked('ISONotFound', `cdrom ${name}: ${path} does not exist on the host`);
+  if (file === undefined || file.kind === 'absent') {
+    const beside = (file?.beside ?? []).map((other) => oneLine(other, 80)).join(', ');
+    const hint = beside === '' ? '' : `; beside it there is ${beside}`;
+    return blocked('ISONotFound', `cdrom ${name}: ${path} does not exist on the host${hint}`);
+  }
   if (file.type === 'other')
     return blocked('ISONotFound', `cdrom ${name}: ${path} is neither a regular file nor a block device`);
   if (!file.readable) return blocked('ISONotFound', `cdrom ${name}: ${path} cannot be read by the user that runs QEMU`);

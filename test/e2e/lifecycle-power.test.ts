@@ -47,7 +47,8 @@ describe.concurrent('power', () => {
     await rig.create('always', { restartPolicy: 'Always' });
     const names = ['never', 'failure', 'always'];
     const pids = await Promise.all(names.map((name) => rig.untilRunning(name)));
-    // The tiny guest answers the button by itself; nobody but the test pressed it.
+    // The button is lost on a guest that is not up yet.
+    for (const name of names) await rig.untilPrinted(name, 'TINY-IO');
     for (const name of names) await qmp(rig.folder(name), 'system_powerdown');
     for (const name of ['never', 'failure']) {
       const off = await rig.untilSettled(name, 'GuestPoweredOff');
@@ -63,6 +64,7 @@ describe.concurrent('power', () => {
     const rig = await Rig.start(onTestFinished);
     await rig.create('web-1');
     await rig.untilRunning('web-1');
+    await rig.untilPrinted('web-1', 'TINY-IO');
     await qmp(rig.folder('web-1'), 'system_powerdown');
     await rig.untilSettled('web-1', 'GuestPoweredOff');
     await rig.edit('web-1', { powerState: 'PoweredOff' });
