@@ -9,8 +9,7 @@ import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
 import type { GlobalOptions, LoopSupervisor, Session } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
-import { QemuDriver } from './qemu/driver.ts';
-import { type ControllerEvent, runController } from './reconcile/controller.ts';
+import type { ControllerEvent } from './reconcile/controller.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
 
 export async function openSession(options: GlobalOptions): Promise<Session> {
@@ -98,7 +97,7 @@ class FileStoreLoop implements LoopSupervisor {
   }
 
   get running(): boolean {
-    return this.#subscription !== undefined;
+    return this.#lock !== undefined;
   }
 
   onEvent(listener: (event: ControllerEvent) => void): void {
@@ -133,6 +132,16 @@ class FileStoreLoop implements LoopSupervisor {
 
   #run(lock: { release(): void }): void {
     this.#lock = lock;
+    void this.#drive(lock);
+  }
+
+  /** Loaded when it is run: a command that only reads the store does not wait for it. */
+  async #drive(lock: { release(): void }): Promise<void> {
+    const [{ runController }, { QemuDriver }] = await Promise.all([
+      import('./reconcile/controller.ts'),
+      import('./qemu/driver.ts'),
+    ]);
+    if (this.#lock !== lock) return;
     const events$ = runController({ store: this.#store, driverFor: () => new QemuDriver(new LocalShell()) });
     this.#subscription = events$.subscribe((event) => {
       for (const listener of this.#listeners) listener(event);

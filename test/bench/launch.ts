@@ -1,6 +1,7 @@
 /** From the launch action to a guest that runs, against the same command by hand and `virsh start`. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type EffectiveSpec, FOLDER_FILES } from '../../src/api/effective-spec.ts';
 import { LocalShell } from '../../src/host/local-shell.ts';
 import { commandLine } from '../../src/qemu/cmdline.ts';
@@ -86,18 +87,18 @@ async function look(driver: QemuDriver, wanted: EffectiveSpec): Promise<SeenHost
   return answer.host;
 }
 
+/** Until the guest runs; the record is completed after that, as far as anybody waits for it. */
 async function launchOurs({ driver, context, bootID }: Machine): Promise<number> {
-  const ms = await timed(async () => {
-    const why = { accelerator: 'TCG', acceleratorReason: 'the bench asks for it' } as const;
-    await driver.execute(
-      { type: 'launch', spec: context.wanted.launch, nonce: undefined, bootID, ...why, restart: false },
-      context,
-      NEVER,
-    );
-    await untilRuns(context.wanted.folder);
-  });
-  await quit(context.wanted.folder);
-  return ms;
+  const why = { accelerator: 'TCG', acceleratorReason: 'the bench asks for it' } as const;
+  const action = {
+    type: 'launch',
+    spec: context.wanted.launch,
+    nonce: undefined,
+    bootID,
+    ...why,
+    restart: false,
+  } as const;
+  return untilRuns(context.wanted.folder, () => driver.execute(action, context, NEVER));
 }
 
 /** The very command line that a launch runs. */
@@ -106,12 +107,7 @@ async function launchByHand(place: Place, { context: { wanted, facts } }: Machin
   if (qemu === undefined) throw new Error('qemu-system-x86_64 is not installed');
   const { vmName, folder, launch: spec } = wanted;
   const [program = '', ...args] = commandLine({ vmName, folder, spec, accelerator: 'TCG', qemu });
-  const ms = await timed(async () => {
-    await place.run(program, args);
-    await untilRuns(folder);
-  });
-  await quit(folder);
-  return ms;
+  return untilRuns(folder, () => place.run(program, args));
 }
 
 async function launchLibvirt(libvirt: Libvirt): Promise<number> {
@@ -120,12 +116,23 @@ async function launchLibvirt(libvirt: Libvirt): Promise<number> {
   return ms;
 }
 
-async function untilRuns(folder: string): Promise<void> {
-  while ((await runState(folder).catch(() => 'no answer')) !== 'running');
-}
-
-async function quit(folder: string): Promise<void> {
+/** Milliseconds from the start of the work until QEMU says that its guest runs. The VM is then ended. */
+async function untilRuns(folder: string, work: () => Promise<void>): Promise<number> {
+  const from = performance.now();
+  const done = work();
+  done.catch(() => undefined);
+  while (!existsSync(join(folder, FOLDER_FILES.userMonitor))) await Promise.race([sleep(1), failureOf(done)]);
+  while ((await runState(folder).catch(() => 'no answer')) !== 'running') await sleep(1);
+  const ms = performance.now() - from;
+  await done;
   const pid = Number(readFileSync(join(folder, FOLDER_FILES.pidfile), 'utf8'));
   await qmp(folder, 'quit');
   await untilGone(pid);
+  return ms;
+}
+
+/** Rejects where the work does, and never resolves. */
+async function failureOf(work: Promise<void>): Promise<void> {
+  await work;
+  await new Promise(() => undefined);
 }
