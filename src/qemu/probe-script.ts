@@ -58,24 +58,16 @@ cd /
 for p in $qemus; do
   case $own in *" $p "*) ;; *) s stranger $p; head -c 16384 /proc/$p/cmdline 2>/dev/null; echo ;; esac
 done
-set -- "$@" --
 s logs
-i=0; n=$#; have=0
-while [ $i -lt $nl ]; do
-  f=$1/${FOLDER_FILES.log}; shift; i=$((i+1))
-  [ -r "$f" ] && { set -- "$@" "$f"; have=$((have+1)); }
-done
-# The arguments are now: paths, "--", logs.
-paths=0; for a in "$@"; do [ "$a" = -- ] && break; paths=$((paths+1)); done
-k=0
-while [ $k -lt $paths ]; do a=$1; shift; set -- "$@" "$a"; k=$((k+1)); done
-shift
-# Now: logs, paths.
-k=0; logs=$have
-if [ $have -gt 0 ]; then
-  awk -v n=$have 'BEGIN { for (i = n + 1; i < ARGC; i++) delete ARGV[i] } FNR == 1 { if (f != "") print f "\\t" l; f = FILENAME } { l = substr($0, 1, 1000) } END { if (f != "") print f "\\t" l }' "$@" 2>/dev/null
-fi
-while [ $k -lt $have ]; do shift; k=$((k+1)); done
+awk -v n=$nl 'BEGIN {
+  for (i = 1; i <= n; i++) {
+    f = ARGV[i] "/${FOLDER_FILES.log}"; l = ""; read = 0
+    while ((getline line < f) > 0) { l = substr(line, 1, 1000); read = 1 }
+    close(f); if (read) print f "\\t" l
+  }
+  exit
+}' "$@" 2>/dev/null
+shift $nl
 [ $# -gt 0 ] || { s end; return 0; }
 s real; readlink -m -- "$@"
 s access
@@ -99,12 +91,14 @@ s block
 for f in "$@"; do
   [ -b "$f" ] && printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"
 done
-k=0; n=$#
-while [ $k -lt $n ]; do
-  f=$1; shift; k=$((k+1))
-  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && set -- "$@" "$f"
+# As references, for one set: rebuilding the arguments one by one takes time by the square of their number.
+k=0 chosen=
+for f in "$@"; do
+  k=$((k+1))
+  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && chosen="$chosen \\"\\\${$k}\\""
 done
+eval "set -- $chosen"
 s heads
-[ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | od -An -v -tx1
+[ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | base64 -w 0; echo
 s end
 `;

@@ -112,7 +112,7 @@ function sectionsOf(text: string, nonce: string): Section[] {
   const marker = new RegExp(`^@${nonce} (\\w+)(?: (.*))?$`);
   const sections: Section[] = [];
   for (const line of text.split('\n')) {
-    const match = marker.exec(line);
+    const match = line.startsWith('@') ? marker.exec(line) : null;
     if (match !== null) sections.push({ name: match[1] ?? '', argument: utf8(match[2] ?? ''), lines: [] });
     else sections.at(-1)?.lines.push(line);
   }
