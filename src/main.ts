@@ -35,12 +35,18 @@ function interrupted(): AbortSignal {
   return abort.signal;
 }
 
+/** The MCP server ends in order where its client goes away: it takes its monitors back first. */
+let servingMcp = false;
+
 /** `... | head` closes our stdout: that is its reader's right, and no error. */
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (!servingMcp) process.exit(error.code === 'EPIPE' ? 0 : 1);
+});
 
 const context: Context = {
   openSession: async (options) => (await import('./runtime.ts')).openSession(options),
   serveMcp: async ({ store, loop }, limits, signal) => {
+    servingMcp = true;
     const [{ serveStdio }, { languageFrom }] = await Promise.all([
       import('./mcp/server.ts'),
       import('./messages/language.ts'),

@@ -21,6 +21,8 @@ export const ANNOTATIONS = {
   provisioned: `${GROUP}/provisioned`,
   /** On a Host: the machine-id whose vmDir was claimed. */
   claimed: `${GROUP}/claimed`,
+  /** Any text; a new one asks for a look now instead of at the next resync. */
+  lookRequestedAt: `${GROUP}/look-requested-at`,
 } as const;
 
 export const LABELS = { host: `${GROUP}/host`, vmName: `${GROUP}/vm-name` } as const;

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { VirtualMachine, VirtualMachineSpec } from '../api/virtual-machine.ts';
 import { type Context, type Globals, print, withSession } from './context.ts';
+import { CliError, EXIT } from './exit-codes.ts';
 import { tellUnlessDriven, whileDriven } from './loop.ts';
 import { nameOf, parseVmNames, requireObject, settledWords, type Target } from './resources.ts';
 import type { Session } from './session.ts';
@@ -81,7 +82,7 @@ export async function changePower(
 ): Promise<void> {
   const { store } = session;
   // Before anything is written: one wrong name changes nothing.
-  for (const target of targets) await requireObject(store, target);
+  for (const target of targets) refuseEnding(await requireObject(store, target));
   tellProblems(context, store, targets);
   if (options.wait === false) {
     for (const target of targets) {
@@ -97,6 +98,11 @@ export async function changePower(
     const deadline = performance.now() + options.timeout;
     for (const one of written) await finish(context, session, { ...one, verb }, deadline);
   });
+}
+
+function refuseEnding({ metadata }: VirtualMachine): void {
+  if (metadata.deletionTimestamp !== undefined)
+    throw new CliError(EXIT.conflict, `virtual machine ${metadata.name} is being deleted`);
 }
 
 /** Returns whether there was something to write. */

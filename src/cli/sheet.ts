@@ -7,7 +7,7 @@ import { Table } from './table.ts';
 /** undefined: the line is left out. */
 export type Field = readonly [name: string, value: string | number | undefined];
 
-const NAME_WIDTH = 18;
+const NAME_WIDTH = 20;
 
 export function fields(entries: readonly Field[]): string[] {
   return entries

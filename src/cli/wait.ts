@@ -91,6 +91,8 @@ export async function waitUntilSettled<K extends Kind>(
 ): Promise<ObjectOf<K>> {
   const judge = (object: ObjectOf<K> | undefined): ObjectOf<K> | undefined => {
     if (object === undefined) throw new CliError(EXIT.notFound, `${nameOf(target)} was deleted while waiting`);
+    if (object.metadata.deletionTimestamp !== undefined)
+      throw new CliError(EXIT.conflict, `${nameOf(target)} is being deleted`);
     const { kind, reason, message } = outcomeOf(object as AnyObject);
     if (kind === 'stalled') throw new CliError(EXIT.failed, `${nameOf(target)}: ${reason}: ${message}`);
     return kind === 'settled' ? object : undefined;

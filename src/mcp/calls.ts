@@ -4,6 +4,7 @@ import { ApiError, InvalidObjectError, messageOf, oneLine } from '../api/errors.
 import type { Sentences } from '../messages/sentences.ts';
 import { askedFor } from './arguments.ts';
 import { type Envelope, Refusal, refused, type ToolResult, toolResult } from './envelope.ts';
+import { LOCALHOST } from './hosts.ts';
 import type { Tool, ToolContext } from './tool.ts';
 
 export interface CallOptions {
@@ -29,8 +30,15 @@ async function envelopeOf(tool: Tool, args: unknown, context: ToolContext, optio
     return await tool.run(args, context);
   } catch (error) {
     context.signal.throwIfAborted();
-    return refused(refusalOf(error, context.say, { name: asked['vm_name'] ?? '', ...options }), asked);
+    const refusal = refusalOf(error, context.say, { name: asked['vm_name'] ?? '', ...options });
+    return refused(refusal, { ...(await defaultHost(context)), ...asked });
   }
+}
+
+/** The host that is meant where none is named; nothing where there is none of that name, or no store to ask. */
+async function defaultHost({ store }: ToolContext): Promise<{ readonly host?: string }> {
+  const found = await store.get('Host', { name: LOCALHOST }).catch(() => undefined);
+  return found === undefined ? {} : { host: LOCALHOST };
 }
 
 function refusalOf(

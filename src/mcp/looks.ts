@@ -3,7 +3,7 @@
  * an earlier process wrote may be old; where this process runs the loop, its first pass makes it fresh.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { GROUP } from '../api/meta.ts';
+import { ANNOTATIONS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Store } from '../store/store.ts';
 
@@ -14,9 +14,6 @@ export interface Loop {
   readonly running: boolean;
   onEvent(listener: (event: { readonly type: string; readonly host: string }) => void): void;
 }
-
-/** An annotation that asks for a look: its value means nothing. */
-export const LOOK_ANNOTATION = `${GROUP}/look-requested-at`;
 
 const FIRST_LOOK_MS = 15_000;
 
@@ -57,7 +54,7 @@ export class Looks {
 
 /** Asks for a look at a whole host. */
 export async function askLookAtHost(store: Store, name: string): Promise<void> {
-  await store.patch('Host', { name }, { metadata: { annotations: { [LOOK_ANNOTATION]: now() } } });
+  await store.patch('Host', { name }, { metadata: { annotations: { [ANNOTATIONS.lookRequestedAt]: now() } } });
 }
 
 /** Asks for a look at one VM. */
@@ -65,7 +62,7 @@ export async function askLookAtVm(store: Store, { metadata }: VirtualMachine): P
   await store.patch(
     'VirtualMachine',
     metadata,
-    { metadata: { annotations: { [LOOK_ANNOTATION]: now() } } },
+    { metadata: { annotations: { [ANNOTATIONS.lookRequestedAt]: now() } } },
     { uid: metadata.uid },
   );
 }

@@ -10,7 +10,8 @@ const KEPT = {
   foreign: '不是为该虚拟机创建的文件',
 } as const;
 
-const place = (host: string) => (host === 'localhost' ? '本地' : host);
+const PLACES: Readonly<Record<string, string | undefined>> = { localhost: '本地', all: '所有主机' };
+const place = (host: string) => PLACES[host] ?? host;
 const cap = (near: string) => (near === '' ? '' : `，您是否指${near}？`);
 
 export const zh: Sentences = {

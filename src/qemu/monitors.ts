@@ -18,7 +18,7 @@ export class Monitors {
   readonly events$ = new Subject<HostEvent>();
   readonly #shell: Shell;
   readonly #monitors = new Map<string, Monitor>();
-  readonly #heard = new Map<string, HeardEnd>();
+  readonly #heard = new Map<string, { readonly pid: number; readonly end: HeardEnd }>();
   readonly #abort = new AbortController();
 
   constructor(shell: Shell) {
@@ -33,7 +33,8 @@ export class Monitors {
       if (!client.ended) return client;
     }
     this.#forget(folder);
-    this.#heard.delete(folder);
+    // A look that began before the end still asks for the process; what was heard of it stays.
+    if (this.#heard.get(folder)?.pid !== pid) this.#heard.delete(folder);
     const client = this.#connect(folder, pid);
     this.#monitors.set(folder, { client, pid });
     try {
@@ -45,7 +46,7 @@ export class Monitors {
   }
 
   heardEnd(folder: string): HeardEnd | undefined {
-    return this.#heard.get(folder);
+    return this.#heard.get(folder)?.end;
   }
 
   close(): void {
@@ -68,7 +69,7 @@ export class Monitors {
     return QmpClient.connect(
       stream,
       {
-        onEvent: (event) => this.#onEvent(folder, event),
+        onEvent: (event) => this.#onEvent(folder, pid, event),
         onEnd: () => {
           const current = this.#monitors.get(folder);
           if (current?.pid === pid) this.#monitors.delete(folder);
@@ -79,10 +80,10 @@ export class Monitors {
     );
   }
 
-  #onEvent(folder: string, event: QmpEvent): void {
+  #onEvent(folder: string, pid: number, event: QmpEvent): void {
     if (event.event === 'SHUTDOWN') {
-      const heard = heardFrom(event);
-      if (heard !== undefined) this.#heard.set(folder, heard);
+      const end = heardFrom(event);
+      if (end !== undefined) this.#heard.set(folder, { pid, end });
     }
     if (WAKING.has(event.event)) this.#emit({ folder, event: event.event });
   }

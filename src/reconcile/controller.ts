@@ -42,6 +42,8 @@ interface Running {
   readonly sampler: HostSampler;
   readonly driver: HostDriver;
   readonly subscription: Subscription;
+  /** What the loop was last woken for. */
+  asked: string;
 }
 
 const WATCH_RETRY_MS = 1_000;
@@ -104,8 +106,17 @@ class Controller {
     const known = this.#running.get(name);
     if (known !== undefined && (deleted || known.uid !== uid)) this.#endHost(name);
     if (deleted) void this.#wakeUnplaced();
-    else if (this.#running.has(name)) this.#running.get(name)?.loop.wake();
+    else if (this.#running.has(name)) this.#wakeHost(host);
     else this.#startHost(host);
+  }
+
+  /** Our own status writes come back as changes; only what people and tools wrote is worth a look at everything. */
+  #wakeHost(host: Host): void {
+    const running = this.#running.get(host.metadata.name);
+    const asked = askedOf(host);
+    if (running === undefined || running.asked === asked) return;
+    running.asked = asked;
+    running.loop.wake();
   }
 
   #startHost(host: Host): void {
@@ -124,7 +135,7 @@ class Controller {
         .run()
         .subscribe((error) => this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: name })),
     );
-    this.#running.set(name, { uid, loop, sampler, driver, subscription });
+    this.#running.set(name, { uid, loop, sampler, driver, subscription, asked: askedOf(host) });
     void this.#wakeUnplaced();
   }
 
@@ -197,6 +208,11 @@ class Controller {
           : '';
     return { reason: 'HostNotFound', message: `Host ${hostName} does not exist${known}${hint}` };
   }
+}
+
+function askedOf({ metadata }: Host): string {
+  const { generation, annotations, finalizers, deletionTimestamp } = metadata;
+  return JSON.stringify([generation, annotations, finalizers, deletionTimestamp]);
 }
 
 /** A watch that begins again by itself: from where it was, or from a list where the history no longer reaches back. */

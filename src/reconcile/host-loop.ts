@@ -152,7 +152,7 @@ export class HostLoop {
     if (superseded?.kind === 'superseded') return this.#failed(EVERYTHING, new FencedError(superseded.message));
     const uids = new Set(items.map(({ metadata }) => metadata.uid));
     for (const vm of dirty) await this.#handle(vm, view, uids).catch((error: unknown) => this.#stumbled(vm, error));
-    if (whole) await this.#noteHost(view);
+    await this.#noteHost(view);
     this.#emit({ type: 'pass', vms: dirty.length, ms: this.#scheduler.now() - started });
   }
 

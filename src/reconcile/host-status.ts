@@ -9,6 +9,7 @@ import { clockTime } from './decision.ts';
 import type { Look, SeenFolder, SeenHost } from './observed.ts';
 
 const MAX_LISTED = 50;
+const MIB = 1024 * 1024;
 const ROUND_BYTES = 1024 * 1024 * 1024;
 
 export interface HostPass {
@@ -97,7 +98,7 @@ function infoOf(host: Host, { facts, machineID, vmDirs }: SeenHost): NonNullable
     architecture: facts.architecture,
     machineID,
     cpus: facts.cpus,
-    memory: formatQuantity(facts.memoryBytes),
+    memory: `${Math.floor(facts.memoryBytes / MIB)}Mi`,
     ...(vmDir?.freeBytes === undefined || vmDir.totalBytes === undefined
       ? {}
       : {

@@ -278,8 +278,9 @@ function historyOf(
 ): VirtualMachineStatus['history'] {
   const history = previous?.history ?? [];
   if (ready === undefined) return history;
-  const last = history.at(-1);
   const message = ready.message.slice(0, 512);
-  if (last?.reason === ready.reason && last.message === message) return history;
+  // A step that is taken again and again (a powerdown that is sent anew) is told once while its reason lasts.
+  const since = history.findLastIndex(({ reason }) => reason !== ready.reason) + 1;
+  if (history.slice(since).some((line) => line.message === message)) return history;
   return [...history, { at, reason: ready.reason, message }].slice(-MAX_HISTORY);
 }

@@ -234,10 +234,10 @@ test('usage errors, unknown commands and help', async () => {
   expect(help.stderr).toBe('');
   const commands = [...help.stdout.matchAll(/^ {2}([a-z]+) {2,}/gm)].map(([, name]) => name ?? '');
   expect(commands).toContain('quickstart');
-  for (const name of commands.filter((one) => one !== 'help')) {
-    const { stdout } = await rig.ok([name, '--help']);
-    expect(stdout, name).toMatch(/Examples:\n {2}# /);
-    expect(stdout, name).toContain('--store <dir>');
+  const helps = commands.filter((one) => one !== 'help').map((name) => rig.ok([name, '--help']));
+  for (const { stdout } of await Promise.all(helps)) {
+    expect(stdout).toMatch(/Examples:\n {2}# /);
+    expect(stdout).toContain('--store <dir>');
   }
   expect((await rig.ok(['help', 'get'])).stdout).toContain('Usage: qemu-operator get');
   expect((await rig.ok(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+/);

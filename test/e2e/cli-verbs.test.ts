@@ -74,7 +74,7 @@ test('one wrong name and nothing is written; what cannot become so is told with 
 
 test('a guest that ignores the power button: the wait ends with code 5, and force ends the guest', async () => {
   const rig = rigOf();
-  const path = writeDeafDisk(rig.path('images', 'deaf.raw'));
+  const path = writeDeafDisk(rig.path('images', 'no-power-button.raw'));
   const disks = [{ name: 'root', format: 'raw', path }];
   await rig.ok(['apply', '-f', rig.manifest('deaf', { disks, powerOff: { mode: 'Soft', gracePeriodSeconds: 1 } })]);
   const timed = await rig.run(['stop', 'deaf', '--timeout', '2500ms']);
@@ -87,7 +87,7 @@ test('a guest that ignores the power button: the wait ends with code 5, and forc
 
 test('Ctrl-C ends the wait, not the change', async () => {
   const rig = rigOf();
-  const path = writeDeafDisk(rig.path('images', 'deaf.raw'));
+  const path = writeDeafDisk(rig.path('images', 'no-power-button.raw'));
   await rig.controller(onTestFinished);
   await rig.ok([
     'apply',
@@ -104,4 +104,18 @@ test('Ctrl-C ends the wait, not the change', async () => {
     () => qemusBelow(rig.vmDir),
     ({ length }) => length === 0,
   );
+});
+
+test('a machine that is being deleted takes no verb; a deletion that is held up ends with code 5 and its reason', async () => {
+  const rig = rigOf();
+  const created = rig.manifest('web-1', { disks: [{ name: 'root', size: '64Mi' }], powerOff: { mode: 'Hard' } });
+  await rig.ok(['apply', '-f', created]);
+  await rig.ok(['annotate', 'qvm', 'web-1', 'qemu-operator.dev/paused=true']);
+  const held = await rig.run(['delete', 'qvm', 'web-1', '--timeout', '1s']);
+  expect(held).toMatchObject({ code: 5, stdout: '', stderr: /is gone: PausedByOperator: / });
+  expect(await rig.run(['start', 'web-1'])).toMatchObject({ code: 4, stderr: /is being deleted/ });
+  expect(qemusBelow(rig.vmDir)).toHaveLength(1);
+  await rig.ok(['annotate', 'qvm', 'web-1', 'qemu-operator.dev/paused-']);
+  await rig.ok(['delete', 'qvm', 'web-1']);
+  expect(existsSync(rig.folder('web-1'))).toBe(false);
 });

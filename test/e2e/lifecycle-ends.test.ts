@@ -1,9 +1,12 @@
 /** Why a QEMU process ended, from the host's evidence, and when the next one starts. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { qmp } from './support/oracle.ts';
 import { isAlive, kill, qemusBelow, stateOf } from './support/process.ts';
-import { Rig, readyOf } from './support/rig.ts';
+import { Rig, readyOf, testFolder } from './support/rig.ts';
+import { standIn, TestShell } from './support/stand-ins.ts';
 import { until } from './support/wait.ts';
 
 const exitIs = (reason: string) => (vm: VirtualMachine) => vm.status?.lastExit?.reason === reason;
@@ -145,5 +148,20 @@ describe.concurrent('ends', () => {
       event.type === 'action' && event.action.type === 'stop' ? [event.action.step] : [],
     );
     expect(steps).toEqual(['terminate', 'kill']);
+  });
+
+  test('an orderly end in the middle of a look is no crash', async ({ onTestFinished }) => {
+    const root = testFolder(onTestFinished);
+    const [order, pidfile] = [join(root, 'order'), join(root, 'vms', 'web-1', 'qemu.pid')];
+    // QEMU ends just after its pidfile was read, and before the look goes on.
+    const end = `pid=$(cat ${order}); rm ${order}; kill -TERM $pid; while [ -e ${pidfile} ]; do sleep 0.05; done; sleep 0.2`;
+    const grep = `#!/bin/sh\ncommand -p grep "$@"\nrc=$?\ncase "$*" in *qemu.pid*) [ -e ${order} ] && { ${end}; };; esac\nexit $rc\n`;
+    const shell = new TestShell({ path: standIn(join(root, 'bin'), 'grep', grep) });
+    const rig = await Rig.start(onTestFinished, { root, shell });
+    await rig.create('web-1', { restartPolicy: 'Never' });
+    const pid = await rig.untilRunning('web-1');
+    writeFileSync(order, String(pid));
+    const vm = await rig.until('web-1', 'its end', ({ status }) => status?.lastExit !== undefined);
+    expect([vm.status?.lastExit?.reason, isAlive(pid)]).toEqual(['Signaled', false]);
   });
 });

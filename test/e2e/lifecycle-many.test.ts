@@ -1,6 +1,7 @@
 /** Many VMs at once, and one that is slow. */
 import { describe, expect, test } from 'vitest';
-import { qemusBelow } from './support/process.ts';
+import { qmp } from './support/oracle.ts';
+import { kill, qemusBelow } from './support/process.ts';
 import { Rig } from './support/rig.ts';
 import { TestShell } from './support/stand-ins.ts';
 import { until } from './support/wait.ts';
@@ -28,6 +29,24 @@ describe('many', () => {
     await Promise.all(names.map((name) => rig.delete(name)));
     await Promise.all(names.map((name) => rig.untilGone(name, 60_000)));
     expect(qemusBelow(rig.root)).toEqual([]);
+  });
+
+  test('ends that fall into a look are told apart all the same', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished, { loop: { resyncMs: 20 } });
+    const kinds = ['GuestPoweredOff', 'Signaled', 'Crashed', 'StoppedExternally'];
+    const names = Array.from({ length: 16 }, (_, index) => `web-${index}`);
+    await Promise.all(names.map((name) => rig.create(name, { restartPolicy: 'Never' })));
+    const pids = await Promise.all(names.map((name) => rig.untilRunning(name, 60_000)));
+    await Promise.all(names.map((name) => rig.untilPrinted(name, 'TINY-IO')));
+    for (const [index, name] of names.entries()) {
+      const [kind, pid] = [kinds[index % kinds.length], pids[index] ?? 0];
+      if (kind === 'GuestPoweredOff') await qmp(rig.folder(name), 'system_powerdown');
+      else if (kind === 'StoppedExternally') await qmp(rig.folder(name), 'quit');
+      else kill(pid, kind === 'Signaled' ? 'SIGTERM' : 'SIGKILL');
+    }
+    const ended = (name: string) => rig.until(name, 'its end', ({ status }) => status?.lastExit !== undefined, 60_000);
+    const ends = await Promise.all(names.map(async (name) => (await ended(name)).status?.lastExit?.reason));
+    expect(ends).toEqual(names.map((_, index) => kinds[index % kinds.length]));
   });
 
   test('an action that takes long delays no other VM', async ({ onTestFinished }) => {

@@ -93,6 +93,25 @@ describe('every end is prompt, and VMs live on', () => {
     await store.close();
   });
 
+  test('a client that dies while it monitors leaves no monitor behind', async () => {
+    const mcp = await session();
+    await bootable(mcp);
+    await mcp.close();
+    open.length = 0;
+    const { child, send, stdout } = raw();
+    const _meta = { progressToken: 'p' };
+    const args = { name: 'tiny', interval: 1, count: 0 };
+    send({ id: 2, method: 'tools/call', params: { name: 'monitor_vm_status', arguments: args, _meta } });
+    expect(await until(() => stdout().includes('notifications/progress'), 15_000)).toBe(true);
+    const exited = once(child, 'exit');
+    // The next sample meets a broken pipe; stdin stays open.
+    child.stdout.destroy();
+    await exited;
+    const store = await openFileStore({ dir: place.store });
+    expect((await store.list('VirtualMachineMonitor')).items).toEqual([]);
+    await store.close();
+  });
+
   test('a reader that goes away', async () => {
     const { child, send, stdout } = raw();
     expect(await until(() => stdout().includes('"id":1'))).toBe(true);

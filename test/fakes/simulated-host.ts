@@ -221,6 +221,7 @@ export class SimulatedHost implements HostDriver {
       found.marker = undefined;
       return;
     }
+    if (!found.mounted && found.marker !== undefined) world.violations.push(`${vmDir} was claimed below its mount`);
     if (line !== action.seen?.line) throw new EffectError('LaunchFailed', `the marker of ${vmDir} changed meanwhile`);
     const epoch = (action.seen?.marker.epoch ?? 0) + 1;
     const former = action.seen?.marker.session?.pid;

@@ -4,7 +4,7 @@ import { complaints } from '../fakes/satisfies.ts';
 import type { JournalEntry } from '../fakes/simulated-host.ts';
 import { folderOf, Simulation } from '../fakes/simulation.ts';
 
-const SETTLE_MS = 61_000;
+const SETTLE_MS = 25_000;
 
 interface Interruption {
   /** Which effect, counted from the beginning. */

@@ -40,6 +40,6 @@ test('after a take-over no effect of the former controller happens, however thei
         await simulation.end();
       }
     }),
-    { numRuns: 60 },
+    { numRuns: 50, interruptAfterTimeLimit: 5_000 },
   );
 });

@@ -12,7 +12,7 @@ const off = (given: Given = {}, powerOff: object = {}): unknown => {
 const asked = (secondsAgo: number, lastSecondsAgo = secondsAgo): Given => ({
   stop: { at: NOON - secondsAgo * SECOND, powerdownAt: NOON - lastSecondsAgo * SECOND },
 });
-const after = (step: 'quitAt' | 'terminateAt', secondsAgo: number): Given => ({
+const since = (step: 'quitAt' | 'terminateAt', secondsAgo: number): Given => ({
   stop: { at: NOON - 60 * SECOND, powerdownAt: NOON - 60 * SECOND, [step]: NOON - secondsAgo * SECOND },
 });
 
@@ -24,10 +24,10 @@ describe('TrySoft', () => {
     ['it is asked every 5 s', asked(5), 'powerdown'],
     ['it has no more than its grace period', asked(28, 1), ['Stopping', 2 * SECOND]],
     ['then QEMU quits', asked(30, 1), 'quit'],
-    ['which takes a moment', after('quitAt', 2), ['Stopping', 3 * SECOND]],
-    ['else SIGTERM', after('quitAt', 5), 'terminate'],
-    ['which takes a moment too', after('terminateAt', 2), ['Stopping', 3 * SECOND]],
-    ['else SIGKILL', after('terminateAt', 5), 'kill'],
+    ['which takes a moment', since('quitAt', 2), ['Stopping', 3 * SECOND]],
+    ['else SIGTERM', since('quitAt', 5), 'terminate'],
+    ['which takes a moment too', since('terminateAt', 2), ['Stopping', 3 * SECOND]],
+    ['else SIGKILL', since('terminateAt', 5), 'kill'],
     [
       'a clock set back shortens no grace period',
       { stop: { at: NOON + 3_600_000, powerdownAt: NOON + 3_600_000 } },
@@ -85,7 +85,7 @@ describe('without grace', () => {
   test('a silent monitor is not asked: SIGTERM, then SIGKILL', () => {
     const spec = { powerState: 'ForcedOff' };
     expect(off({ spec, process: 'silent' })).toBe('terminate');
-    expect(off({ spec, process: 'silent', ...after('terminateAt', 5) })).toBe('kill');
+    expect(off({ spec, process: 'silent', ...since('terminateAt', 5) })).toBe('kill');
   });
   test('a panicked guest is ended with the reason in the marker', () => {
     expect(decide(subject({ process: 'guest-panicked' }))).toMatchObject({

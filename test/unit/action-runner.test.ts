@@ -1,0 +1,128 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { ConflictError } from '../../src/api/errors.ts';
+import type { VmAction } from '../../src/reconcile/action.ts';
+import { ActionRunner, type Outcome } from '../../src/reconcile/action-runner.ts';
+import { EffectError, FencedError } from '../../src/reconcile/driver.ts';
+import { allPromises, VirtualClock } from '../fakes/virtual-clock.ts';
+
+const RESUME: VmAction = { type: 'resume' };
+const NOTE: VmAction = { type: 'note-launch' };
+const LAUNCH = { type: 'launch' } as VmAction;
+const LIMITS = { maxActions: 3, maxLaunches: 2, failureBackoffMs: { first: 1_000, max: 8_000 } };
+
+let clock = new VirtualClock(0);
+let runner = new ActionRunner(clock, LIMITS);
+beforeEach(() => {
+  clock = new VirtualClock(0);
+  runner = new ActionRunner(clock, LIMITS);
+});
+
+async function run(action: VmAction, effect: () => Promise<void> = async () => undefined, key = 'a', generation = 1) {
+  const outcomes: Outcome[] = [];
+  runner.start({ key, action, generation, seenAt: 5_000, effect }, (outcome) => outcomes.push(outcome));
+  await allPromises();
+  return outcomes;
+}
+const failing = (error: Error) => async () => Promise.reject(error);
+const never = () => new Promise<void>(() => undefined);
+
+describe('an action', () => {
+  test('makes its VM busy until it ends, and tells so once', async () => {
+    let end: () => void = () => undefined;
+    const outcomes = await run(
+      RESUME,
+      () =>
+        new Promise<void>((resolve) => {
+          end = resolve;
+        }),
+    );
+    expect([[...runner.busy], outcomes]).toEqual([['a'], []]);
+    end();
+    await allPromises();
+    expect([[...runner.busy], outcomes]).toEqual([[], [{ ok: true, ms: 0 }]]);
+  });
+
+  test('waits while as many as may are under way', async () => {
+    await run(LAUNCH, never, 'a');
+    await run(LAUNCH, never, 'b');
+    expect(runner.heldBack('c', LAUNCH, 1)).toEqual({ forMs: 100 });
+    expect(runner.heldBack('c', RESUME, 1)).toBeUndefined();
+    await run(RESUME, never, 'c');
+    expect(runner.heldBack('d', RESUME, 1)).toEqual({ forMs: 100 });
+  });
+});
+
+describe('a failure', () => {
+  test('is tried again later and later, and says when by the clock of the host', async () => {
+    const waits: (number | undefined)[] = [];
+    for (let attempt = 0; attempt < 5; attempt += 1) {
+      await run(RESUME, failing(new EffectError('DiskInUse', 'locked')));
+      waits.push(runner.heldBack('a', RESUME, 1)?.forMs);
+      await clock.advance(waits.at(-1) ?? 0);
+      expect(runner.heldBack('a', RESUME, 1)).toBeUndefined();
+    }
+    expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 8_000]);
+    expect(runner.failureOf('a', RESUME, 1)).toEqual({
+      reason: 'DiskInUse',
+      message: 'resume failed: locked',
+      nextAttemptAt: 13_000,
+    });
+  });
+
+  test('holds back neither another action nor a newer spec', async () => {
+    await run(RESUME, failing(new Error('x')));
+    expect(runner.heldBack('a', NOTE, 1)).toBeUndefined();
+    expect(runner.heldBack('a', RESUME, 2)).toBeUndefined();
+    expect(runner.heldBack('a', RESUME, 1)).toEqual({ forMs: 1_000 });
+  });
+
+  test('is history once nothing is to be done', async () => {
+    await run(RESUME, failing(new Error('x')));
+    runner.rest('a');
+    expect([runner.heldBack('a', RESUME, 1), runner.failureOf('a', RESUME, 1)]).toEqual([undefined, undefined]);
+  });
+
+  test.each([new ConflictError('x'), new FencedError('x')])('%s is none: somebody else was faster', async (error) => {
+    expect(await run(RESUME, failing(error))).toMatchObject([{ ok: false }]);
+    expect([runner.heldBack('a', RESUME, 1), runner.failureOf('a', RESUME, 1)]).toEqual([undefined, undefined]);
+  });
+});
+
+describe('the same again and again', () => {
+  const loop = async (actions: readonly VmAction[], times: number) => {
+    const at: number[] = [];
+    for (let turn = 0; turn < times; turn += 1) {
+      for (const action of actions) {
+        await clock.advance(runner.heldBack('a', action, 1)?.forMs ?? 0);
+        at.push(clock.now());
+        await run(action);
+        runner.rest('a');
+      }
+    }
+    return at;
+  };
+
+  test('is slowed down, up to once a minute', async () => {
+    const at = await loop([RESUME], 14);
+    expect(at.slice(0, 6)).toEqual([0, 0, 0, 500, 1_500, 3_500]);
+    expect((at[13] ?? 0) - (at[12] ?? 0)).toBe(60_000);
+  });
+
+  test('also in a circle of several actions', async () => {
+    const at = await loop([RESUME, NOTE], 10);
+    expect(at.at(-1)).toBeGreaterThan(30_000);
+  });
+
+  test('not when it pauses by itself, as the power button every 5 s', async () => {
+    for (let turn = 0; turn < 20; turn += 1) {
+      expect(runner.heldBack('a', RESUME, 1)).toBeUndefined();
+      await run(RESUME);
+      await clock.advance(5_000);
+    }
+  });
+
+  test('a newer spec is not slowed down by an older', async () => {
+    await loop([RESUME], 6);
+    expect(runner.heldBack('a', RESUME, 2)).toBeUndefined();
+  });
+});

@@ -1,0 +1,107 @@
+import { describe, expect, test } from 'vitest';
+import { effectiveSpec } from '../../src/api/effective-spec.ts';
+import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
+import type { SeenFolder, SeenHost } from '../../src/reconcile/observed.ts';
+import type { OwnershipRecord } from '../../src/reconcile/record.ts';
+import { subjectOf, wantedOf } from '../../src/reconcile/subject.ts';
+import { storedVm } from '../fakes/manifests.ts';
+import { FACTS } from '../fakes/simulated-world.ts';
+import { file, GONE, NOON, someHost, someRecord } from '../fakes/subjects.ts';
+
+const host = someHost();
+const OTHER = '99999999-2222-4333-8444-555555555555';
+
+function folder(path: string, record: Partial<OwnershipRecord> | undefined): SeenFolder {
+  const at = path.lastIndexOf('/');
+  return {
+    path,
+    vmDir: path.slice(0, at),
+    name: path.slice(at + 1),
+    record: record === undefined ? { kind: 'absent' } : { kind: 'readable', record: someRecord(record) },
+    entries: [],
+    process: GONE,
+    logTail: '',
+  };
+}
+
+function seenWith(folders: readonly SeenFolder[], resolved: Readonly<Record<string, string>> = {}): SeenHost {
+  const vmDirs = [...new Set(['/vms', ...folders.map(({ vmDir }) => vmDir)])];
+  return {
+    at: NOON,
+    bootID: 'boot-1',
+    machineID: 'machine-1',
+    roundTripMs: 1,
+    vmDirs: new Map(vmDirs.map((path) => [path, { path, state: 'present', marker: { kind: 'absent' } }])),
+    folders: new Map(folders.map((one) => [one.path, one])),
+    files: new Map(Object.entries(resolved).map(([path, real]) => [path, file({ resolved: real })])),
+    strangers: [],
+    facts: FACTS,
+  };
+}
+
+const lookAt = (
+  vm: VirtualMachine,
+  seen: SeenHost,
+  siblings: readonly VirtualMachine[] = [vm],
+  uids: readonly string[] = [],
+) => subjectOf(vm, { host, seen, siblings, uidExists: (uid) => uids.includes(uid), heardEnd: () => undefined }).seen;
+
+const web1 = storedVm();
+const elsewhere = {
+  uid: OTHER,
+  name: 'b',
+  disks: { root: { path: '/vms/b/root.qcow2', format: 'qcow2', state: 'created' } },
+} as const;
+
+describe('the uuid', () => {
+  test("is the record's, where the record is its own", () => {
+    const seen = seenWith([folder('/vms/web-1', { uuid: OTHER })]);
+    expect(wantedOf(web1, host, seen).launch.uuid).toBe(OTHER);
+  });
+  test("is not another's", () => {
+    const seen = seenWith([folder('/vms/web-1', { uid: OTHER, uuid: OTHER })]);
+    expect(wantedOf(web1, host, seen)).toEqual(effectiveSpec(web1, host));
+  });
+});
+
+describe('what others have', () => {
+  test('their folders and disks, not its own', () => {
+    const seen = lookAt(web1, seenWith([folder('/vms/web-1', {}), folder('/vms/b', elsewhere)]));
+    expect([...seen.otherFolders]).toEqual(['/vms/b']);
+    expect([...seen.claims]).toEqual([['/vms/b/root.qcow2', 'default/b']]);
+  });
+
+  test('a folder without a record is nobody else’s', () => {
+    expect(lookAt(web1, seenWith([folder('/vms/isos', undefined)])).otherFolders.size).toBe(0);
+  });
+
+  test('through a vmDir that is a symbolic link, by where it really lies', () => {
+    const seen = lookAt(web1, seenWith([folder('/vms/b', elsewhere)], { '/vms': '/data/vms' }));
+    expect([...seen.otherFolders]).toEqual(['/data/vms/b']);
+    expect([...seen.claims.keys()]).toEqual(['/data/vms/b/root.qcow2']);
+  });
+});
+
+describe('rivals for a name', () => {
+  const younger = storedVm(
+    { vmName: 'web-1' },
+    { name: 'second', uid: OTHER, creationTimestamp: '2026-01-02T00:00:00Z' },
+  );
+  test('the older object wins', () => {
+    const seen = seenWith([]);
+    expect(lookAt(younger, seen, [web1, younger]).olderRival).toBe('default/web-1');
+    expect(lookAt(web1, seen, [web1, younger]).olderRival).toBeUndefined();
+  });
+
+  test('of two of one age, always the same', () => {
+    const twin = storedVm({ vmName: 'web-1' }, { name: 'second', uid: OTHER });
+    const rivals = [web1, twin].map((vm) => lookAt(vm, seenWith([]), [web1, twin]).olderRival);
+    expect(rivals).toEqual([undefined, 'default/web-1']);
+  });
+
+  test('a record in another vmDir has the name, while its object exists', () => {
+    const seen = seenWith([folder('/more/web-1', elsewhere)]);
+    expect(lookAt(web1, seen, [web1], [OTHER]).namesake).toBe('default/b');
+    expect(lookAt(web1, seen).namesake).toBeUndefined();
+  });
+});
