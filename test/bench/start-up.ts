@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { writeSparseTiny } from '../e2e/support/images.ts';
-import { type Finding, median, spread, timed } from './figures.ts';
+import { byTurns, type Finding, median, spread, timed } from './figures.ts';
 import { untilSettled } from './fleet.ts';
 import { runCommand, startLive } from './live.ts';
 import { type Place, stopChild } from './place.ts';
@@ -15,18 +15,17 @@ export async function benchGet(place: Place): Promise<Finding[]> {
   const live = await startLive(place, 'get');
   for (let i = 0; i < VMS; i += 1) await live.make(`vm-${i}`, { powerState: 'PoweredOff' });
   await untilSettled(live.store, VMS, 0);
-  const times: number[] = [];
-  for (let i = 0; i < place.rounds; i += 1) {
-    times.push(
-      await timed(async () => {
+  const times = await byTurns(place.rounds, {
+    get: () =>
+      timed(async () => {
         const lines = (await runCommand(place, 'get', ['get', 'qvm'])).split('\n').length;
         if (lines !== VMS + 2) throw new Error(`get printed ${lines} lines`);
       }),
-    );
-  }
+    node: () => timed(() => place.run(process.execPath, ['-e', '0'])),
+  });
   await live.end();
-  const from = `${spread(times)}; ${VMS} VMs, controller up, ${times.length} runs`;
-  return [{ name: 'get, a new process each', figure: median(times) / 1000, unit: 's', bound: GET_SECONDS, from }];
+  const from = `${spread(times.get)}; a Node that does nothing ${spread(times.node)}; ${VMS} VMs, controller up, ${place.rounds} runs`;
+  return [{ name: 'get, a new process each', figure: median(times.get) / 1000, unit: 's', bound: GET_SECONDS, from }];
 }
 
 export async function benchMcp(place: Place): Promise<Finding[]> {
