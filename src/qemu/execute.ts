@@ -82,6 +82,11 @@ const EXECUTORS: Executors = {
     }),
   resume: async (_action, hands) => (await monitorOf(hands)).execute('cont'),
   stop,
+  'withdraw-stop': async (_action, hands) => {
+    const { stop: marker } = hands.context;
+    if (marker !== undefined)
+      await run(hands, scripts.STOP, [JSON.stringify({ ...marker, withdrawn: true }), '', '', '']);
+  },
   'note-end': noteEnd,
   'note-off': (_action, hands) =>
     writeRecord(hands, (record) => {
@@ -164,6 +169,14 @@ function createDisk({ disk }: Of<'create-disk'>, hands: Hands): Promise<unknown>
     started ? 'resumed' : 'new',
     JSON.stringify(withDisk(record, disk.name, { ...noted, state: 'creating' })),
     JSON.stringify(withDisk(record, disk.name, { ...noted, state: 'created' })),
+    JSON.stringify(
+      withDisk(record, disk.name, {
+        path: disk.path,
+        format: disk.format,
+        state: 'attached',
+        ...policy(disk.reclaimPolicy),
+      }),
+    ),
   ]);
 }
 
@@ -229,7 +242,11 @@ async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise
   const { process, stop: before } = hands.context;
   if (process.kind === 'absent') return;
   const stand = standIns();
-  const same = before !== undefined && before.pid === process.pid && before.startTicks === process.startTicks;
+  const same =
+    before !== undefined &&
+    before.withdrawn !== true &&
+    before.pid === process.pid &&
+    before.startTicks === process.startTicks;
   const base: StopMarker = same
     ? { ...before, reason, ...(afresh === true ? { at: stand.now } : {}) }
     : { reason, pid: process.pid, startTicks: process.startTicks, at: stand.now };

@@ -11,21 +11,25 @@ export const WRITE_RECORD = `
 w "$record" "$1"
 `;
 
-/** The image is made under another name and linked to its own, which fails where a file of that name appeared. */
+/**
+ * The image is made under another name and linked to its own, which fails where a file of that name appeared. The
+ * other name stays until the record says `created`: a creation that was cut off knows its file by it.
+ */
 export const CREATE_DISK = `
-path=$1 format=$2 size=$3 state=$4 creating=$5 created=$6
+path=$1 format=$2 size=$3 state=$4 creating=$5 created=$6 attached=$7
 if [ -e "$path" ]; then
-  # Ours, if the record said so before it came to be; else somebody made it since the look: look again.
+  # Somebody made it since the look: look again.
   [ "$state" = resumed ] || return 0
-  w "$record" "$created"; return
+  # Not the file that we made: it existed before us, and is kept as such.
+  [ "$path" -ef "$path.creating" ] || { w "$record" "$attached"; return; }
+  w "$record" "$created" && rm -f "$path.creating"; return
 fi
 [ "$state" = resumed ] || w "$record" "$creating" || return 1
 rm -f "$path.creating"
 qemu-img create -q -f "$format" "$path.creating" "$size" >&2 9>&- || { rm -f "$path.creating"; return 1; }
 sync "$path.creating" || return 1
 ln "$path.creating" "$path" 2>/dev/null || mv -n "$path.creating" "$path" || return 1
-rm -f "$path.creating"
-w "$record" "$created"
+w "$record" "$created" && rm -f "$path.creating"
 `;
 
 export const GROW_DISK = `
@@ -53,10 +57,9 @@ if [ $rc -ne 0 ]; then
   return 1
 fi
 rm -f ${FOLDER_FILES.log}.stderr
-pid=; read -r pid <${FOLDER_FILES.pidfile}
-ticks=$(started "$pid")
-# It may have ended since; the next look sees that, and whose it was.
-[ -n "$pid" ] && [ -n "$ticks" ] || return 0
+# It came up; where it has ended since, pid and ticks are 0 and the next look says how.
+pid=; [ -r ${FOLDER_FILES.pidfile} ] && read -r pid <${FOLDER_FILES.pidfile}
+ticks=$(started "\${pid:-none}")
 w "$record" "$running"
 `;
 

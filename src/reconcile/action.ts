@@ -40,6 +40,8 @@ export type VmAction =
       readonly afresh?: true;
       readonly reason: StopMarker['reason'];
     }
+  /** Notes that a stop which was begun is no longer wanted. */
+  | { readonly type: 'withdraw-stop' }
   /** Notes how a process ended and clears what it left. */
   | { readonly type: 'note-end'; readonly reason: ExitReason; readonly message: string; readonly crashes: number }
   /** Notes that the VM was off when nobody ran it. */

@@ -8,6 +8,8 @@ import type { LaunchRecord, OwnershipRecord } from './record.ts';
 
 /** Running this long ends a series of crashes. */
 const CALM_MS = 600_000;
+/** A guest that powers off within this time of a powerdown does so because of it. */
+const FOLLOWS_MS = 300_000;
 const MAX_BACKOFF_MS = 300_000;
 
 const CRASHES: ReadonlySet<ExitReason> = new Set([
@@ -33,7 +35,9 @@ export function classifyEnd(launch: LaunchRecord, seen: SeenVm): End {
   const stop = folder?.stop;
   const aboutThisProcess =
     stop !== undefined &&
-    (launch.pid === undefined || (stop.pid === launch.pid && stop.startTicks === launch.startTicks));
+    (launch.pid === undefined || (stop.pid === launch.pid && stop.startTicks === launch.startTicks)) &&
+    // A guest may still follow a powerdown that was withdrawn meanwhile; long after, its end is its own.
+    (stop.withdrawn !== true || seen.at - (stop.powerdownAt ?? stop.at) < FOLLOWS_MS);
   if (aboutThisProcess) return { reason: stop.reason, message: STOP_MESSAGES[stop.reason] };
   const log = lastLine(folder?.logTail ?? '');
   if (folder?.process.kind === 'absent' && folder.process.pidfileLeft) {

@@ -7,7 +7,7 @@ import { decideEnd, decideRestart } from './ends.ts';
 import type { SeenProcess } from './observed.ts';
 import { acceleratorOf, qemuProblem, toolProblem } from './readiness.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
-import { decideStop } from './stop.ts';
+import { decideStop, stopUnderWay } from './stop.ts';
 import { decideDiskNotes, decideDisks, decideLiveGrowth, storageProblem } from './storage.ts';
 
 /** A state that mends itself is looked at again after this. */
@@ -126,6 +126,9 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
   if (restart !== undefined) {
     if (problem !== undefined) return problem;
     return decideStop(subject, process, { reason: 'StoppedByRequest', message: restart });
+  }
+  if (stopUnderWay(subject.seen, process) !== undefined) {
+    return act({ type: 'withdraw-stop' }, 'Running', 'the VM is wanted on again before it was off');
   }
   const unfit = decideUnfitGuest(subject, process);
   if (unfit !== undefined) return unfit;

@@ -134,6 +134,8 @@ const stopMarkerSchema = z.object({
   powerdownAt: z.number().optional(),
   quitAt: z.number().optional(),
   terminateAt: z.number().optional(),
+  /** The VM was wanted on again before it ended: a later stop begins anew. */
+  withdrawn: z.boolean().optional(),
 });
 export type StopMarker = z.infer<typeof stopMarkerSchema>;
 

@@ -121,7 +121,8 @@ function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   ];
   const stalled = decision.kind === 'blocked' && !paused;
   if (stalled) findings.push({ type: 'Stalled', status: 'True', reason, message });
-  if (decision.kind === 'blocked' && vm.metadata.deletionTimestamp !== undefined)
+  const holdsUp = decision.kind === 'blocked' || decision.reason === 'GuestIgnoresPowerdown';
+  if (holdsUp && vm.metadata.deletionTimestamp !== undefined)
     findings.push({ type: 'DeletionBlocked', status: 'True', reason, message });
   if (paused) findings.push({ type: 'ReconcilePaused', status: 'True', reason, message });
   const pending = pendingOf(pass);

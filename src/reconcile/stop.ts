@@ -1,5 +1,5 @@
 /** How a process is ended: asked, then told, then made to. Each step is noted on the host before it is taken. */
-import { act, clockTime, type Decision, type Subject, wait } from './decision.ts';
+import { act, clockTime, type Decision, type SeenVm, type Subject, wait } from './decision.ts';
 import type { SeenProcess } from './observed.ts';
 import type { StopMarker } from './record.ts';
 
@@ -11,6 +11,13 @@ const STEP_MS = 5_000;
 
 type Process = Extract<SeenProcess, { kind: 'present' }>;
 
+/** The marker of a stop of this very process that is still wanted. */
+export function stopUnderWay({ folder }: SeenVm, process: Process): StopMarker | undefined {
+  const marker = folder?.stop;
+  const about = marker?.pid === process.pid && marker.startTicks === process.startTicks;
+  return about && marker.withdrawn !== true ? marker : undefined;
+}
+
 /** One step towards no process. */
 export function decideStop(
   subject: Subject,
@@ -21,10 +28,7 @@ export function decideStop(
   const { reason, message } = options;
   const step = (name: 'powerdown' | 'quit' | 'terminate' | 'kill', detail = '', afresh = false) =>
     act({ type: 'stop', step: name, reason, ...(afresh ? { afresh } : {}) }, 'Stopping', `${message}${detail}`);
-  const marker =
-    seen.folder?.stop?.pid === process.pid && seen.folder.stop.startTicks === process.startTicks
-      ? seen.folder.stop
-      : undefined;
+  const marker = stopUnderWay(seen, process);
   const mode = vm.spec.powerState === 'ForcedOff' || reason !== 'StoppedByRequest' ? 'Hard' : vm.spec.powerOff.mode;
   if (mode !== 'Hard') {
     const soft = decideSoftStop(subject, process, marker, message);

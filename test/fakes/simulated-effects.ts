@@ -41,6 +41,8 @@ class Effects {
         return [() => this.#resume()];
       case 'stop':
         return this.#stop(action);
+      case 'withdraw-stop':
+        return [() => this.#withdrawStop()];
       case 'note-end':
         return this.#noteEnd(action);
       case 'remove-files':
@@ -217,11 +219,16 @@ class Effects {
     process.guest = 'running';
   }
 
+  #withdrawStop(): void {
+    const { stop } = this.#context;
+    if (stop !== undefined) this.#folder.stop = JSON.stringify({ ...stop, withdrawn: true });
+  }
+
   #stop({ step, reason, afresh }: Of<'stop'>): Step[] {
     const { process, stop: before } = this.#context;
     if (process.kind === 'absent') return [];
     const world = this.#world;
-    const same = before !== undefined && before.pid === process.pid && before.startTicks === process.startTicks;
+    const same = before?.withdrawn !== true && before?.pid === process.pid && before.startTicks === process.startTicks;
     const { pid, startTicks } = process;
     const marker: StopMarker = {
       ...(same

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { decide } from '../../src/reconcile/decide.ts';
 import type { GuestStatus } from '../../src/reconcile/observed.ts';
-import { type Given, NOON, subject } from '../fakes/subjects.ts';
+import { type Given, GONE, NOON, subject } from '../fakes/subjects.ts';
 
 const SECOND = 1_000;
 const off = (given: Given = {}, powerOff: object = {}): unknown => {
@@ -95,5 +95,25 @@ describe('without grace', () => {
   test('a deletion asks the guest as any stop does', () => {
     const metadata = { deletionTimestamp: '2026-01-05T11:00:00Z' };
     expect(decide(subject({ metadata }))).toMatchObject({ action: { type: 'stop', step: 'powerdown' } });
+  });
+});
+
+describe('wanted on again before it was off', () => {
+  const begun = { at: NOON - 3_600_000, powerdownAt: NOON - 3_600_000 };
+
+  test('the stop is withdrawn', () => {
+    expect(decide(subject({ stop: begun, process: 'running' }))).toMatchObject({ action: { type: 'withdraw-stop' } });
+  });
+
+  test('a later stop has its whole grace period', () => {
+    expect(off({ stop: { ...begun, withdrawn: true } })).toBe('powerdown');
+  });
+
+  test.each([
+    ['a guest that follows the powerdown all the same', NOON - 60_000, 'StoppedByRequest'],
+    ['a guest that powers itself off long after', NOON - 3_600_000, 'GuestPoweredOff'],
+  ])('%s', (_sentence, powerdownAt, reason) => {
+    const decision = decide(subject({ stop: { at: powerdownAt, powerdownAt, withdrawn: true }, process: GONE }));
+    expect(decision).toMatchObject({ action: { type: 'note-end', reason } });
   });
 });
