@@ -14,12 +14,13 @@ s() { printf '@%s %s\\n' "$nonce" "$*"; }
 up= boot= mid=
 read -r up _ </proc/uptime; read -r boot <"$bootfile"; read -r mid <"$midfile"
 s host
-echo "$up $boot $mid $(date +%s%3N) $(getconf CLK_TCK) $(id -u)"
+echo "$up $boot $mid $(date +%s%3N) $(getconf CLK_TCK)"
 s tools
-for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do
-  p=$(command -v $c) && stat -L -c '%n %s %Y' "$p"
-done
-stat -c '%n %Y' /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF 2>/dev/null
+tools() {
+  for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do p=$(command -v $c) && set -- "$@" "$p"; done
+  stat -L -c '%n %s %Y' "$@" 2>/dev/null
+}
+tools /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF
 [ -e /dev/kvm ] && echo kvm; [ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable
 # Processes come before pidfiles: QEMU removes its pidfile as it ends, and a pidfile that is still there after its
 # process was seen gone was left behind. The other way round, an orderly end during the look would be taken for a crash.
@@ -29,7 +30,7 @@ qemus=
 for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do p=\${f#/proc/}; qemus="$qemus \${p%/comm}"; done
 s stat
 stats=
-for p in $qemus $(printf '%s\\n' "$locks" | awk '$2 == "POSIX" && $4 == "WRITE" { print $5 }' | sort -u); do
+for p in $qemus $(printf '%s\\n' "$locks" | awk '$2 == "POSIX" && $4 == "WRITE" && !seen[$5]++ { print $5 }'); do
   stats="$stats /proc/$p/stat"
 done
 [ -n "$stats" ] && cat $stats 2>/dev/null
@@ -45,9 +46,7 @@ while [ $i -lt $nd ]; do
   s marker; grep -aHm1 '' ./${MARKER_FILE} 2>/dev/null
   s folders; printf '%s\\0' ./*/ ; echo
   s entries; printf '%s\\0' ./*/* ./*/.[!.]* ; echo
-  s records; grep -aHm1 '' ./*/${FOLDER_FILES.record} 2>/dev/null
-  s stops; grep -aHm1 '' ./*/${FOLDER_FILES.stop} 2>/dev/null
-  s pids; grep -aHm1 '' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
+  s lines; grep -aHm1 '' ./*/${FOLDER_FILES.record} ./*/${FOLDER_FILES.stop} ./*/${FOLDER_FILES.pidfile} 2>/dev/null
   s inodes; stat -c '%i %n' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
   for f in ./*/${FOLDER_FILES.pidfile}; do
     p=; [ -r "$f" ] && read -r p <"$f"
