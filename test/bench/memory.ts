@@ -24,7 +24,7 @@ export async function benchMemory(place: Place): Promise<Finding[]> {
 }
 
 async function measure(place: Place, count: number): Promise<Finding> {
-  const dir = place.folder(`memory-${count}`);
+  const dir = place.quickFolder(`memory-${count}`);
   const store = await openFileStore({ dir });
   const hosts = Math.ceil(count / PER_HOST);
   for (let i = 0; i < hosts; i += 1) {

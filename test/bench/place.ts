@@ -1,7 +1,17 @@
 /** Where a run of the bench lives: one temporary folder, and everything that was started, ended with it. */
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isAlive, kill, processesNaming } from '../e2e/support/process.ts';
@@ -27,6 +37,14 @@ export class Place {
   folder(name: string): string {
     const path = join(this.root, name);
     mkdirSync(path, { recursive: true });
+    return path;
+  }
+
+  /** A folder in memory where the system has one: for what writes much and is not measured by its speed. */
+  quickFolder(name: string): string {
+    if (!existsSync('/dev/shm')) return this.folder(name);
+    const path = mkdtempSync(`/dev/shm/qb-${name}-`);
+    this.onEnd(() => rmSync(path, { recursive: true, force: true }));
     return path;
   }
 
