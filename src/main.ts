@@ -38,9 +38,12 @@ function interrupted(): AbortSignal {
 /** The MCP server ends in order where its client goes away: it takes its monitors back first. */
 let servingMcp = false;
 
-/** `... | head` closes our stdout: that is its reader's right, and no error. */
+/** `... | head` closes our stdout: that is its reader's right, and no error. A full disk is one. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (!servingMcp) process.exit(error.code === 'EPIPE' ? 0 : 1);
+  if (servingMcp) return;
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`error: cannot write to stdout: ${error.message}\n`);
+  process.exit(1);
 });
 
 const context: Context = {

@@ -7,12 +7,13 @@ import { type Manifest, parseManifest } from './api/admission.ts';
 import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
 import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
-import type { GlobalOptions, LoopSupervisor, Session } from './cli/session.ts';
+import type { GlobalOptions, LoopRole, LoopSupervisor, Session, SessionOptions } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
+import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
 
-export async function openSession(options: GlobalOptions): Promise<Session> {
+export async function openSession(options: SessionOptions): Promise<Session> {
   const storeDir = storeFolder(options);
   const store = await openFileStore({ dir: storeDir });
   try {
@@ -21,7 +22,7 @@ export async function openSession(options: GlobalOptions): Promise<Session> {
     await store.close();
     throw error;
   }
-  const loop = new FileStoreLoop(store);
+  const loop = new FileStoreLoop(store, options.role ?? 'command');
   return {
     store,
     storeDir,
@@ -88,12 +89,16 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
 
 class FileStoreLoop implements LoopSupervisor {
   readonly #store: FileStore;
+  readonly #role: LoopRole;
+  readonly #holder: LoopHolder;
   readonly #listeners: ((event: ControllerEvent) => void)[] = [];
   #lock: { release(): void } | undefined;
   #subscription: Subscription | undefined;
 
-  constructor(store: FileStore) {
+  constructor(store: FileStore, role: LoopRole) {
     this.#store = store;
+    this.#role = role;
+    this.#holder = new LoopHolder(store.dir);
   }
 
   get running(): boolean {
@@ -112,11 +117,11 @@ class FileStoreLoop implements LoopSupervisor {
     return 'here';
   }
 
-  whoRuns(): 'here' | 'elsewhere' | 'nobody' {
+  whoRuns(): 'here' | 'service' | 'command' | 'nobody' {
     if (this.running) return 'here';
-    const lock = this.#store.controllerLock.tryAcquire();
-    lock?.release();
-    return lock === undefined ? 'elsewhere' : 'nobody';
+    const role = this.#holder.read();
+    if (role === undefined) return 'nobody';
+    return role === 'command' ? 'command' : 'service';
   }
 
   async standBy(signal: AbortSignal, onStarted?: () => void): Promise<void> {
@@ -132,6 +137,7 @@ class FileStoreLoop implements LoopSupervisor {
 
   #run(lock: { release(): void }): void {
     this.#lock = lock;
+    this.#holder.write(this.#role);
     void this.#drive(lock);
   }
 
@@ -151,7 +157,9 @@ class FileStoreLoop implements LoopSupervisor {
   stop(): void {
     this.#subscription?.unsubscribe();
     this.#subscription = undefined;
-    this.#lock?.release();
+    if (this.#lock === undefined) return;
+    this.#holder.remove();
+    this.#lock.release();
     this.#lock = undefined;
   }
 }

@@ -5,11 +5,14 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from './stages.mjs';
 
-/**
- * Names the run in the environment of all that it starts, however far a daemon detaches itself. (A process that
- * changes to another user with a clean environment is found by that user being gone.)
- */
+/** Names the run in the environment of all that it starts, however far a daemon detaches itself. */
 export const RUN_VARIABLE = 'QEMU_OPERATOR_TEST_RUN';
+
+/**
+ * Names the file in which the run writes down the ids of the users that it makes, one a line: a process of theirs is
+ * the run's even with a clean environment.
+ */
+export const USERS_VARIABLE = 'QEMU_OPERATOR_TEST_USERS';
 
 /** Folders whose entries are compared. What the product would write for this user is under them or in PLACES. */
 const FOLDERS = ['/tmp', '/var/tmp', '/run', '/var/lib', homedir()];
@@ -92,25 +95,37 @@ function describe(pid) {
   return command === '' ? undefined : { pid, what: `process ${pid}: ${command.slice(0, 300)}` };
 }
 
-/** Living processes that the run started, but this one. */
-export function processesOf(run) {
-  const users = new Set(
-    readFileSync('/etc/passwd', 'utf8')
-      .split('\n')
-      .map((line) => line.split(':')[2]),
-  );
+/**
+ * Living processes that the run started, but this one. Whoever gets the list may end them, so nothing else makes a
+ * process the run's: a uid that /etc/passwd does not know may be a container's or a service's.
+ *
+ * @param {string} run
+ * @param {readonly string[]} uids of the users that the run made
+ */
+export function processesOf(run, uids = []) {
+  const mark = `${RUN_VARIABLE}=${run}`;
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((pid) => {
       try {
-        const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
-        const ours = environment.includes(`${RUN_VARIABLE}=${run}`) || !users.has(String(statSync(`/proc/${pid}`).uid));
+        const ours =
+          uids.includes(String(statSync(`/proc/${pid}`).uid)) ||
+          readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(mark);
         return ours ? (describe(pid) ?? []) : [];
       } catch {
         // Gone in the meantime, or another user's.
         return [];
       }
     });
+}
+
+/** The ids written down in the file that USERS_VARIABLE names. */
+export function usersIn(path) {
+  return existsSync(path)
+    ? readFileSync(path, 'utf8')
+        .split('\n')
+        .filter((line) => line !== '')
+    : [];
 }
 
 /** What `after` has and `before` had not, by kind. */

@@ -1,9 +1,10 @@
 /** An ordinary user for the tests that must not run as root; made for the test and removed after it. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
+import { appendFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { RUN_VARIABLE } from './machine.mjs';
+import { RUN_VARIABLE, USERS_VARIABLE } from './machine.mjs';
 
 const asText = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] };
 
@@ -24,8 +25,27 @@ export function ordinaryUser() {
   }
   const name = `qo-test-${randomBytes(4).toString('hex')}`;
   const home = join(tmpdir(), name);
-  execFileSync('useradd', ['--system', '--create-home', '--home-dir', home, '--shell', '/bin/sh', name], asText);
-  return { name, home, command: (args) => asUser(name, home, args), remove: () => remove(name) };
+  const uid = freeUid();
+  const list = process.env[USERS_VARIABLE];
+  if (list !== undefined) appendFileSync(list, `${uid}\n`);
+  const place = ['--create-home', '--home-dir', home, '--shell', '/bin/sh'];
+  execFileSync('useradd', ['--system', '--uid', uid, ...place, name], asText);
+  return { name, home, command: (args) => asUser(name, home, args), remove: () => remove(name, uid) };
+}
+
+/** What is killed by user must be ours: an id that no user has, and no process either, as a container's may. */
+function freeUid() {
+  for (;;) {
+    const uid = String(randomInt(40_000, 60_000));
+    const isKnown = spawnSync('getent', ['passwd', uid], asText).status === 0;
+    if (!isKnown && processesOfUser(uid).length === 0) return uid;
+  }
+}
+
+/** Paths below /proc. */
+function processesOfUser(uid) {
+  const listed = spawnSync('find', ['/proc', '-maxdepth', '1', '-name', '[0-9]*', '-uid', uid], asText).stdout;
+  return listed.split('\n').filter((line) => line !== '');
 }
 
 /** The program and arguments that run `args` as the user, with a clean environment and no way back to root. */
@@ -38,10 +58,8 @@ function asUser(name, home, args) {
 }
 
 /** Ends what the user still runs, by process id, and removes user and home. */
-function remove(name) {
-  const uid = execFileSync('id', ['-u', name], asText).trim();
-  const listed = spawnSync('find', ['/proc', '-maxdepth', '1', '-name', '[0-9]*', '-uid', uid], asText).stdout;
-  for (const path of listed.split('\n').filter((line) => line !== '')) {
+function remove(name, uid) {
+  for (const path of processesOfUser(uid)) {
     try {
       process.kill(Number(path.slice('/proc/'.length)), 'SIGKILL');
     } catch {

@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { leftOver, pictureOfMachine, processesOf, RUN_VARIABLE } from './machine.mjs';
+import { leftOver, pictureOfMachine, processesOf, RUN_VARIABLE, USERS_VARIABLE, usersIn } from './machine.mjs';
 import { report, runStage, staticStages, vitestStage } from './stages.mjs';
 
 const SUITES_DEADLINE_MS = 50 * 60_000;
@@ -43,6 +43,10 @@ function countSuites(path, ended) {
   if (!ended.ok && counts.failed === before) count('vitest', false, ['it failed outside of any test, see above']);
 }
 
+function usersFile(scratch) {
+  return join(scratch, 'users');
+}
+
 async function runSuites(scratch, run) {
   for (const result of await Promise.all(staticStages().map(runStage))) {
     report(result);
@@ -52,6 +56,7 @@ async function runSuites(scratch, run) {
   const env = {
     TMPDIR: folder,
     [RUN_VARIABLE]: run,
+    [USERS_VARIABLE]: usersFile(scratch),
     // vitest keeps a token there; the tests themselves do not see the variable (test/hermetic.ts).
     XDG_DATA_HOME: join(scratch, 'data'),
     // npm and tsc would leave one in the temporary folder.
@@ -63,11 +68,11 @@ async function runSuites(scratch, run) {
 }
 
 /** What still runs after some patience, which is then ended: it is ours. */
-async function countProcesses(run) {
-  let left = processesOf(run);
+async function countProcesses(run, uids) {
+  let left = processesOf(run, uids);
   for (let waitedMs = 0; left.length > 0 && waitedMs < END_OF_PROCESSES_MS; waitedMs += 100) {
     await sleep(100);
-    left = processesOf(run);
+    left = processesOf(run, uids);
   }
   count(
     'the suites leave no process',
@@ -98,7 +103,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'qot-'));
 chmodSync(scratch, 0o755);
 mkdirSync(join(scratch, 't'), { mode: 0o755 });
 await runSuites(scratch, run);
-await countProcesses(run);
+await countProcesses(run, usersIn(usersFile(scratch)));
 const inScratch = readdirSync(join(scratch, 't'));
 count('the suites leave nothing in the temporary folder', inScratch.length === 0, inScratch);
 rmSync(scratch, { recursive: true, force: true });

@@ -7,7 +7,7 @@ import { waitUntilSettled } from './wait.ts';
 import type { WaitOptions } from './wait-options.ts';
 import { tellProblems } from './warnings.ts';
 
-/** Waits where it was asked for, and where no controller runs: the change would otherwise lie there. */
+/** Waits where it was asked for, and where no service keeps the loop: the change would otherwise lie there. */
 export async function afterChange(
   context: Context,
   session: Session,
@@ -20,7 +20,7 @@ export async function afterChange(
   const lasting = targets.filter(({ kind }) => kind !== 'VirtualMachineMonitor');
   if (lasting.length === 0) return;
   if (wait === false) return tellUnlessDriven(context, session);
-  if (wait === undefined && loop.whoRuns() === 'elsewhere') return;
+  if (wait === undefined && loop.whoRuns() === 'service') return;
   await whileDriven(context, session, settledWords(lasting), async () => {
     const deadline = performance.now() + timeout;
     for (const target of lasting)

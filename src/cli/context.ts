@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { RunProgram } from '../host/run-program.ts';
 import { InterruptedError } from './exit-codes.ts';
-import type { GlobalOptions, OpenSession, Session } from './session.ts';
+import type { GlobalOptions, LoopRole, OpenSession, Session } from './session.ts';
 
 export interface McpOptions {
   readonly readOnly: boolean;
@@ -51,8 +51,9 @@ export async function withSession<T>(
   context: Context,
   options: GlobalOptions,
   work: (session: Session) => Promise<T>,
+  role: LoopRole = 'command',
 ): Promise<T> {
-  const session = await context.openSession({ store: options.store, vmDir: options.vmDir });
+  const session = await context.openSession({ store: options.store, vmDir: options.vmDir, role });
   try {
     return await work(session);
   } finally {

@@ -46,23 +46,33 @@ async function edit(context: Context, session: Session, target: Target): Promise
   const path = join(folder, `${target.ref.name}.yaml`);
   const original = yamlText(object);
   let text = HEADER + original;
+  let refusal: unknown;
+  let keep = false;
   try {
     for (;;) {
       const before = text;
       writeFileSync(path, text, { mode: 0o600 });
       await runEditor(context, path);
       text = readFileSync(path, 'utf8');
-      if (isCancelled(text, before, original))
-        return cancelled(context, text === before && before !== HEADER + original);
+      if (isCancelled(text, before, original)) {
+        if (refusal === undefined || text !== before) return cancelled(context);
+        keep = true;
+        throw unsaved(refusal, path);
+      }
       try {
         return await write(context, session, object, text);
       } catch (error) {
-        if (!isRefusal(error)) throw error;
+        if (!isRefusal(error)) {
+          keep = true;
+          tell(context, keptWords(path));
+          throw error;
+        }
+        refusal = error;
         text = `${HEADER}${commented(sentenceOf(error))}${withoutComments(text)}`;
       }
     }
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    if (!keep) rmSync(folder, { recursive: true, force: true });
   }
 }
 
@@ -76,8 +86,17 @@ function isCancelled(text: string, before: string, original: string): boolean {
   return said.trim() === '' || text === before || said === original;
 }
 
-function cancelled(context: Context, refused: boolean): boolean {
-  if (refused) throw new CliError(EXIT.failed, 'Edit cancelled, no valid changes were saved.');
+/** What was typed is not lost because it was refused. */
+function unsaved(refusal: unknown, path: string): CliError {
+  const why = sentenceOf(refusal).replace(/^error: /, '');
+  return new CliError(EXIT.failed, `${why}\nEdit cancelled, no valid changes were saved. ${keptWords(path)}`);
+}
+
+function keptWords(path: string): string {
+  return `A copy of your changes is in ${path}`;
+}
+
+function cancelled(context: Context): boolean {
   tell(context, 'Edit cancelled, no changes made.');
   return false;
 }
@@ -91,7 +110,7 @@ async function write(context: Context, { store }: Session, object: AnyObject, te
   if (kind !== object.kind || metadata.name !== object.metadata.name)
     throw new CliError(EXIT.failed, 'kind and metadata.name cannot be changed: apply another object instead');
   const patch = patchBetween(object, value as AnyObject);
-  if (isDeepStrictEqual(patch, {})) return cancelled(context, false);
+  if (isDeepStrictEqual(patch, {})) return cancelled(context);
   await store.patch(object.kind, object.metadata, patch, { uid: object.metadata.uid });
   print(context, `${nameOf(target)} edited`);
   return true;

@@ -8,7 +8,7 @@ const FIRST_LOOK_MS = 10_000;
 /**
  * Does the work while somebody drives the store. Where this process does, it says so and begins the work after its
  * first look at the hosts, so that what status says is what is there now. Where another one does and ends, this one
- * takes over: it may have been a command like this.
+ * takes over: a command like this ends as soon as its own work is done.
  * @param until completes "running it here until ..."
  */
 export async function whileDriven<T>(
@@ -25,7 +25,10 @@ export async function whileDriven<T>(
     tell(context, `no controller runs on this store: ${words}`);
     await looked;
   } else {
-    const takeOver = () => tell(context, `the controller of this store has ended: ${words}`);
+    const service = session.loop.whoRuns() === 'service';
+    const other = service ? 'the controller of this store' : 'the command that ran the loop on this store';
+    const takeOver = () => tell(context, `${other} has ended: ${words}`);
+    if (!service) tell(context, `another command runs the loop on this store: waiting until ${until}`);
     // Aborting it is how it ends.
     session.loop.standBy(standBy.signal, takeOver).catch(() => undefined);
   }
@@ -53,6 +56,7 @@ function firstLook({ loop }: Session, signal: AbortSignal): Promise<void> {
 
 /** For commands that do not wait: says so where nobody will act on what was written. */
 export function tellUnlessDriven(context: Context, session: Session): void {
-  if (session.loop.whoRuns() !== 'nobody') return;
+  const who = session.loop.whoRuns();
+  if (who === 'service' || who === 'here') return;
   tell(context, `no controller runs on this store: nothing happens until one does (see: ${context.invokedAs} run)`);
 }

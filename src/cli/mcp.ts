@@ -15,7 +15,7 @@ export const declareMcp: Declare = (command, context) => {
     .action(async (_options, self: Command) => {
       const options = self.optsWithGlobals<Options>();
       const limits = { readOnly: options.readOnly === true, noDelete: options.delete === false };
-      await withSession(context, options, (session) => context.serveMcp(session, limits, context.signal));
+      await withSession(context, options, (session) => context.serveMcp(session, limits, context.signal), 'mcp');
     });
   examples(command, [
     ['As a client starts it', 'mcp'],

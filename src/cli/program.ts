@@ -2,7 +2,7 @@
  * The command line. Only the names are known at start-up; a command's file is loaded when it is called, so that
  * help comes at once.
  */
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Context, Declare } from './context.ts';
 import { EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
 
@@ -104,12 +104,22 @@ const EXIT_CODES = `
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable.
 Help of one command: qemu-operator COMMAND --help`;
 
+/** A variable that a script forgot to set must not mean another folder. */
+function folder(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It must name a folder.');
+  return text;
+}
+
 function program(context: Context, version: string): Command {
   const root = new Command('qemu-operator')
     .description('Plain QEMU virtual machines as objects, driven to what they say.')
     .version(version, '--version')
-    .option('--store <dir>', 'folder of the objects (QEMU_OPERATOR_STORE; else below your configuration folder)')
-    .option('--vm-dir <dir>', 'where a Host localhost made now keeps its VMs (QEMU_OPERATOR_VM_DIR)')
+    .option(
+      '--store <dir>',
+      'folder of the objects (QEMU_OPERATOR_STORE; else below your configuration folder)',
+      folder,
+    )
+    .option('--vm-dir <dir>', 'where a Host localhost made now keeps its VMs (QEMU_OPERATOR_VM_DIR)', folder)
     .option('-n, --namespace <name>', 'namespace of the objects (default: "default")')
     .helpOption('-h, --help', 'show this help')
     .addHelpText('after', EXIT_CODES)

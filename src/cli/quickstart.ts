@@ -58,7 +58,6 @@ async function quickstart(context: Context, session: Session, options: Quickstar
   await provideDisk(context, session, host);
   const outcome = await applySample(context, session);
   const until = `${NAME} has been shown`;
-  const elsewhere = session.loop.whoRuns() === 'elsewhere';
   await whileDriven(context, session, until, async () => {
     if (outcome !== 'created') await write(session, VM, START);
     step(context, 'Waiting until it runs');
@@ -71,7 +70,7 @@ async function quickstart(context: Context, session: Session, options: Quickstar
     await showConsole(context, place, options.timeout, `${words} logs ${NAME} --console`);
   });
   print(context, '');
-  if (!elsewhere) {
+  if (session.loop.whoRuns() !== 'service') {
     step(context, 'The machine runs on, but nobody watches it now: it is not started again if it ends.');
     print(context, `    The controller does that, in a terminal of its own: ${words} run`);
     print(context, '');
@@ -106,7 +105,7 @@ async function localhost({ store }: Session): Promise<Host> {
 async function provideDisk(context: Context, { store }: Session, host: Host): Promise<void> {
   const vm = await store.get(VM.kind, VM.ref);
   if (vm?.metadata.annotations?.[ANNOTATIONS.provisioned] !== undefined || isVmDirLost(host)) return;
-  step(context, 'Looking for the sample Linux disk, building it when it is not cached');
+  step(context, 'Giving the machine its disk: a copy of the sample Linux, which is built now if it is not cached');
   const image = await guestImage(context);
   const path = diskPath(host, NAME);
   step(context, placeDisk(image, path) ? `Copied it to ${path}` : `${path} is there already`);

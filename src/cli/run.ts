@@ -3,7 +3,9 @@ import { type Command, Option } from 'commander';
 import { pino } from 'pino';
 import { API_VERSION } from '../api/meta.ts';
 import type { ControllerEvent } from '../reconcile/controller.ts';
+import type { ObjectProblem, SourceProblem, Store } from '../store/store.ts';
 import { type Context, type Declare, examples, type Globals, withSession } from './context.ts';
+import type { Session } from './session.ts';
 
 type Log = Pick<pino.Logger, 'info' | 'warn' | 'debug'>;
 type Format = 'json' | 'text';
@@ -32,23 +34,49 @@ export const declareRun: Declare = (command, context) => {
 
 async function run(context: Context, options: RunOptions): Promise<void> {
   const log = logger(context, options);
-  await withSession(context, options, async (session) => {
-    const { loop, storeDir } = session;
-    loop.onEvent((event) => logEvent(log, event));
-    for (const problem of session.store.problems()) log.warn({ ...problem }, 'a manifest or object does not count');
-    for (const problem of session.store.sourceProblems()) log.warn({ ...problem }, 'a file cannot be used');
-    const started = () => log.info({ store: storeDir, api: API_VERSION, pid: process.pid }, 'controller started');
-    if (loop.start() === 'here') started();
-    else {
-      log.info({ store: storeDir }, 'another controller runs on this store: standing by');
-      await loop.standBy(context.signal, started).catch((error: unknown) => {
-        if (!context.signal.aborted) throw error;
-      });
-    }
-    await aborted(context.signal);
-    log.info({ signal: String(context.signal.reason?.message ?? '') }, 'controller ends; virtual machines live on');
-  });
+  await withSession(context, options, (session) => serve(context, session, log), 'run');
 }
+
+async function serve(context: Context, session: Session, log: Log): Promise<void> {
+  const { loop, storeDir } = session;
+  loop.onEvent((event) => logEvent(log, event));
+  const ended = followProblems(session.store, log);
+  const started = () => log.info({ store: storeDir, api: API_VERSION, pid: process.pid }, 'controller started');
+  if (loop.start() === 'here') started();
+  else {
+    log.info({ store: storeDir }, 'another process runs the loop on this store: standing by');
+    await loop.standBy(context.signal, started).catch((error: unknown) => {
+      if (!context.signal.aborted) throw error;
+    });
+  }
+  await aborted(context.signal);
+  ended();
+  log.info({ signal: String(context.signal.reason?.message ?? '') }, 'controller ends; virtual machines live on');
+}
+
+/** Tells each problem once, when it comes, and when it has gone. Returns what ends it. */
+function followProblems(store: Store, log: Log): () => void {
+  let told = new Map<string, SourceProblem | ObjectProblem>();
+  const look = () => {
+    const problems = [...store.problems(), ...store.sourceProblems()];
+    const now = new Map(problems.map((problem) => [JSON.stringify(problem), problem]));
+    for (const [key, problem] of now) if (!told.has(key)) log.warn({ ...problem }, PROBLEM[kindOf(problem)].comes);
+    for (const [key, problem] of told) if (!now.has(key)) log.info({ ...problem }, PROBLEM[kindOf(problem)].goes);
+    told = now;
+  };
+  look();
+  const timer = setInterval(look, PROBLEMS_MS);
+  return () => clearInterval(timer);
+}
+
+const PROBLEMS_MS = 2_000;
+
+const kindOf = (problem: SourceProblem | ObjectProblem) => ('source' in problem ? 'source' : 'object');
+
+const PROBLEM = {
+  object: { comes: 'a manifest or object does not count', goes: 'no longer so: a manifest or object does not count' },
+  source: { comes: 'a file cannot be used', goes: 'no longer so: a file cannot be used' },
+};
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -10,6 +10,14 @@ export interface GlobalOptions {
   readonly vmDir?: string | undefined;
 }
 
+/** Who has the loop: a service that keeps it (`run`, `mcp`), or a command that has it until its work is done. */
+export type LoopRole = 'run' | 'mcp' | 'command';
+
+export interface SessionOptions extends GlobalOptions {
+  /** What this process is where it runs the loop; absent: a command. */
+  readonly role?: LoopRole | undefined;
+}
+
 export interface Session {
   readonly store: Store;
   /** Folder of the store, for messages. */
@@ -24,8 +32,8 @@ export interface Session {
 export interface LoopSupervisor {
   /** Runs the loop in this process unless another one has it. Ends with the session. */
   start(): 'here' | 'elsewhere';
-  /** Who runs the loop now. Nothing is started. */
-  whoRuns(): 'here' | 'elsewhere' | 'nobody';
+  /** Who is known to run the loop now; only a service goes on with it. Nothing is started, and nobody disturbed. */
+  whoRuns(): 'here' | 'service' | 'command' | 'nobody';
   /** Runs the loop in this process as soon as no other one does, until the signal aborts. */
   standBy(signal: AbortSignal, onStarted?: () => void): Promise<void>;
   /** Whether this process runs it now. */
@@ -33,4 +41,4 @@ export interface LoopSupervisor {
   onEvent(listener: (event: ControllerEvent) => void): void;
 }
 
-export type OpenSession = (options: GlobalOptions) => Promise<Session>;
+export type OpenSession = (options: SessionOptions) => Promise<Session>;

@@ -67,11 +67,19 @@ function seenVmDir({ path, state, marker, freeBytes, totalBytes }: ProbedVmDir):
   };
 }
 
+/** What cannot be read is not absent. */
+function recordOf(vmDir: ProbedVmDir, name: string, entries: readonly string[]): RecordState {
+  if (vmDir.closed.has(name)) return { kind: 'invalid', message: 'this user may not look into the folder' };
+  const text = vmDir.records.get(name);
+  if (text === undefined && entries.includes(FOLDER_FILES.record))
+    return { kind: 'invalid', message: 'it is empty or this user may not read it' };
+  return parseRecord(text);
+}
+
 function seenFolder(probe: Probe, vmDir: ProbedVmDir, name: string): SeenFolder {
   const path = vmDir.path === '/' ? `/${name}` : `${vmDir.path}/${name}`;
   const entries = vmDir.folders.get(name) ?? [];
-  // A record that is there but empty is a damaged one, not an absent one.
-  const record = parseRecord(vmDir.records.get(name) ?? (entries.includes(FOLDER_FILES.record) ? '' : undefined));
+  const record = recordOf(vmDir, name, entries);
   return {
     path,
     vmDir: vmDir.path,

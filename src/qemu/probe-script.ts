@@ -11,6 +11,10 @@ export const PROBE_SCRIPT = `
 LC_ALL=C; export LC_ALL; umask 077; set +e
 nonce=$1 bootfile=$2 midfile=$3 nd=$4 nl=$5; shift 5
 s() { printf '@%s %s\\n' "$nonce" "$*"; }
+# A look without one of these would take "cannot see" for "absent".
+missing=
+for c in awk base64 cut date flock getconf grep head id readlink sed stat sync; do command -v $c >/dev/null || missing="$missing $c"; done
+[ -z "$missing" ] || { printf 'these programs are missing on the host:%s\\n' "$missing" >&2; return 69; }
 up= boot= mid=
 read -r up _ </proc/uptime; read -r boot <"$bootfile"; read -r mid <"$midfile"
 s host
@@ -44,6 +48,7 @@ while [ $i -lt $nd ]; do
   cd "$d" 2>/dev/null || continue
   stat -f -c '%S %a %b' .
   s marker; grep -aHm1 '' ./${MARKER_FILE} 2>/dev/null
+  s closed; for f in ./*/; do { [ -r "$f" ] && [ -x "$f" ]; } || printf '%s\\0' "$f"; done; echo
   s folders; printf '%s\\0' ./*/ ; echo
   s entries; printf '%s\\0' ./*/* ./*/.[!.]* ; echo
   s lines; grep -aHm1 '' ./*/${FOLDER_FILES.record} ./*/${FOLDER_FILES.stop} ./*/${FOLDER_FILES.pidfile} 2>/dev/null

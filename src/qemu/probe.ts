@@ -5,6 +5,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { oneLine } from '../api/errors.ts';
 import type { Shell } from '../host/shell.ts';
 import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
 import { PROBE_SCRIPT } from './probe-script.ts';
@@ -46,6 +47,8 @@ export interface ProbedVmDir {
   readonly marker?: string;
   /** Folder names to the names in them. */
   readonly folders: ReadonlyMap<string, readonly string[]>;
+  /** Folders that this user may not look into. */
+  readonly closed: ReadonlySet<string>;
   readonly records: ReadonlyMap<string, string>;
   readonly stops: ReadonlyMap<string, string>;
   readonly pids: ReadonlyMap<string, { readonly pid: number; readonly inode: string }>;
@@ -56,6 +59,8 @@ export interface ProbedProcess {
   readonly startTicks: number;
 }
 
+/** The script's own refusal: it lacks its tools. */
+const EXIT_MISSING = 69;
 const TIMEOUT_MS = 15_000;
 
 /** @throws HostUnreachableError, ScriptTimeoutError, or Error where the host's answer makes no sense */
@@ -73,6 +78,7 @@ export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSi
     ...paths,
   ];
   const result = await shell.run(PROBE_SCRIPT, args, { timeoutMs: TIMEOUT_MS, signal });
+  if (result.code === EXIT_MISSING) throw new Error(oneLine(result.stderr.toString('utf8'), 300));
   return parseProbe(result.stdout, request, nonce);
 }
 
@@ -122,12 +128,19 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
   return starts.map((start) => {
     const head = sections[start] ?? { argument: '', lines: [] };
     const part = (name: string) => {
-      const section = sections.slice(start + 1, start + 8).find((candidate) => candidate.name === name);
+      const section = sections.slice(start + 1, start + 9).find((candidate) => candidate.name === name);
       return section?.lines ?? [];
     };
     const state = head.lines[0] === 'present' || head.lines[0] === 'not-writable' ? head.lines[0] : 'absent';
     if (head.lines[1] === undefined || head.lines[1] === '') {
-      return { path: head.argument, state, folders: new Map(), records: new Map(), stops: new Map(), pids: new Map() };
+      const none = {
+        folders: new Map(),
+        closed: new Set<string>(),
+        records: new Map(),
+        stops: new Map(),
+        pids: new Map(),
+      };
+      return { path: head.argument, state, ...none };
     }
     const [block, free, total] = head.lines[1].split(' ').map(Number);
     const marker = part('marker')[0];
@@ -138,6 +151,7 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
       totalBytes: (block ?? 0) * (total ?? 0),
       ...(marker === undefined || marker === '' ? {} : { marker: utf8(marker.slice(MARKER_FILE.length + 3)) }),
       folders: foldersOf(part('folders'), part('entries')),
+      closed: new Set(foldersOf(part('closed'), []).keys()),
       records: namedLines(part('lines'), FOLDER_FILES.record),
       stops: namedLines(part('lines'), FOLDER_FILES.stop),
       pids: pidsOf(part('lines'), part('inodes')),

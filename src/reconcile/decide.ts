@@ -8,6 +8,7 @@ import { act, blocked } from './decision.ts';
 import { decideOff, decideOn } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
+import { OWN_FILES } from './storage.ts';
 
 export function isPaused(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
   const value = metadata.annotations?.[ANNOTATIONS.paused];
@@ -136,6 +137,19 @@ function decideOwned(
   return act({ type: 'note-provisioned', value: here }, 'Provisioning', 'noting in the object where its disks lie');
 }
 
+/** A folder that lost its record while our own files are in it: they are not left behind unsaid. The record is removed last. */
+function remainsOf({ vm, seen, wanted }: Subject): Decision | undefined {
+  const { folder } = seen;
+  if (folder === undefined || vm.metadata.annotations?.[ANNOTATIONS.provisioned] === undefined) return undefined;
+  const file = folder.entries.find((name) => OWN_FILES.has(name));
+  const running = folder.process.kind === 'present' ? `QEMU (pid ${folder.process.pid}) runs there` : undefined;
+  if (running === undefined && file === undefined) return undefined;
+  return blocked(
+    'RecordInvalid',
+    `${wanted.folder} has lost its record, but ${running ?? `${file} is there`}; restore .qemu-operator.json, or release the object with annotation ${ANNOTATIONS.orphan}`,
+  );
+}
+
 function decideDeletion(subject: Subject): Decision {
   const { vm, seen, wanted } = subject;
   if (isOrphaned(vm.metadata))
@@ -151,6 +165,8 @@ function decideDeletion(subject: Subject): Decision {
       'RecordInvalid',
       `${wanted.folder}/.qemu-operator.json cannot be read (${state.message}); annotation ${ANNOTATIONS.orphan} releases the object`,
     );
+  const remains = state.kind === 'absent' ? remainsOf(subject) : undefined;
+  if (remains !== undefined) return remains;
   if (state.kind === 'absent' || state.record.uid !== vm.metadata.uid) {
     return act({ type: 'release' }, 'Terminating', 'nothing of the VM is on the host');
   }

@@ -242,6 +242,7 @@ function disksOf(pass: SeenPass, record: OwnershipRecord): DiskStatus[] {
   const { wanted, seen } = pass.subject;
   const process = processOf(pass);
   const live = process.kind === 'present' ? process.diskBytes : undefined;
+  const launched = process.kind === 'present' ? new Set(record.launch?.spec.disks.map((disk) => disk.name)) : undefined;
   const disks = wanted.disks.map((disk): DiskStatus => {
     const noted = record.disks[disk.name];
     const file = seen.files.get(disk.path);
@@ -262,7 +263,8 @@ function disksOf(pass: SeenPass, record: OwnershipRecord): DiskStatus[] {
       name,
       path: noted.path,
       format: noted.format,
-      state: 'Detached',
+      // A process that runs has it until it ends.
+      state: launched?.has(name) === true ? DISK_STATES[noted.state] : 'Detached',
       reclaim: reclaimOf(noted.state, noted.reclaimPolicy),
     });
   }

@@ -12,7 +12,7 @@ import type { DiskRecord, OwnershipRecord } from './record.ts';
 
 /** Longest path of a UNIX socket, without its terminating zero. */
 const MAX_SOCKET_PATH = 107;
-const OWN_FILES: ReadonlySet<string> = new Set<string>([...Object.values(FOLDER_FILES), MARKER_FILE]);
+export const OWN_FILES: ReadonlySet<string> = new Set<string>([...Object.values(FOLDER_FILES), MARKER_FILE]);
 
 /** What about the storage only a person or a new spec can mend; undefined where all is well. */
 export function storageProblem(subject: Subject, record: OwnershipRecord): Decision | undefined {

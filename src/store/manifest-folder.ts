@@ -1,4 +1,5 @@
 /** The files of a store's folder: found, read once per change, and replaced so that a crash leaves the old or the new. */
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import {
   accessSync,
@@ -111,9 +112,9 @@ export class ManifestFolder {
       const known = this.#known.get(path);
       const changedAtMs = Number(stat.mtimeMs);
       if (known?.stamp === stamp && Math.abs(Date.now() - changedAtMs) > RACY_MS) return known.file;
-      const text = readFileSync(join(this.dir, path), 'utf8');
-      const hash = hashOf(text);
-      const file = known?.file.hash === hash ? { ...known.file, changedAtMs } : manifestFile(hash, text, changedAtMs);
+      const bytes = readFileSync(join(this.dir, path));
+      const hash = hashOf(bytes);
+      const file = known?.file.hash === hash ? { ...known.file, changedAtMs } : manifestFile(hash, bytes, changedAtMs);
       this.#known.set(path, { stamp, file });
       return file;
     } catch (error) {
@@ -136,10 +137,12 @@ export class ManifestFolder {
   /** @throws StoreUnavailableError */
   text(path: string): string {
     try {
-      return readFileSync(join(this.dir, path), 'utf8');
+      const text = textOf(readFileSync(join(this.dir, path)));
+      if (text !== undefined) return text;
     } catch (error) {
       throw fileError(path, error);
     }
+    throw new StoreUnavailableError(`the manifest ${path} cannot be rewritten, nothing was changed: it ${NOT_UTF8}`);
   }
 
   exists(path: string): boolean {
@@ -216,17 +219,29 @@ export class ManifestFolder {
 }
 
 /** Parsed when somebody asks: most files are as they were the last time anybody looked. */
-function manifestFile(hash: string, text: string, changedAtMs: number): ManifestFile {
+function manifestFile(hash: string, bytes: Buffer, changedAtMs: number): ManifestFile {
   let parsed: ManifestText | undefined;
   const content = () => {
-    parsed ??= parseManifestText(text);
+    parsed ??= contentOf(bytes);
     return parsed;
   };
   return { hash, content, changedAtMs };
 }
 
-export function hashOf(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
+function contentOf(bytes: Buffer): ManifestText {
+  const text = textOf(bytes);
+  return text === undefined ? { documents: [], error: NOT_UTF8 } : parseManifestText(text);
+}
+
+const NOT_UTF8 = 'is not UTF-8 text: save it in that encoding';
+
+/** Undefined where the bytes are no UTF-8: what would be made of them is not what somebody wrote. */
+function textOf(bytes: Buffer): string | undefined {
+  return isUtf8(bytes) ? bytes.toString('utf8') : undefined;
+}
+
+export function hashOf(content: string | Buffer): string {
+  return createHash('sha256').update(content).digest('hex');
 }
 
 const STAGED = '.qemu-operator-staged-';

@@ -6,7 +6,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { parseManifest } from '../api/admission.ts';
-import { InvalidObjectError, messageOf } from '../api/errors.ts';
+import { ApiError, InvalidObjectError, messageOf } from '../api/errors.ts';
 import { KIND_INFO } from '../api/kinds.ts';
 import { API_VERSION, KINDS, keyOf } from '../api/meta.ts';
 import type { ManifestFile, Scan } from './manifest-folder.ts';
@@ -56,9 +56,19 @@ function indexFiles({ scan, index, held }: Intake): Map<string, string> {
 }
 
 function indexFile(index: ManifestIndex, path: string, { hash, content }: ManifestFile): void {
-  const { documents, error } = content();
+  const { documents, error } = readFile(content);
   if (error !== undefined) index.putFile({ path, hash, error });
-  else index.putFile({ path, hash }, documents.map(indexed));
+  else index.putFile({ path, hash }, documents);
+}
+
+/** Whatever is wrong with one file, the others are taken in. */
+function readFile(content: ManifestFile['content']): { documents: ReturnType<typeof indexed>[]; error?: string } {
+  try {
+    const { documents, error } = content();
+    return error === undefined ? { documents: documents.map(indexed) } : { documents: [], error };
+  } catch (cause) {
+    return { documents: [], error: `cannot be taken in: ${messageOf(cause)}` };
+  }
 }
 
 export function indexed({
@@ -116,12 +126,13 @@ function judged(
   if (before?.declaration !== undefined && fingerprint(before.declaration) === claim.fingerprint) {
     return { after: before };
   }
-  const declaration = declarationAt(intake, claim);
-  if (declaration === undefined) return { after: before, error: claim.error };
   try {
+    const declaration = declarationAt(intake, claim);
+    if (declaration === undefined) return { after: before, error: claim.error };
     return { after: declared(intake, claim, before, declaration) };
   } catch (error) {
-    if (!(error instanceof InvalidObjectError)) throw error;
+    // A store that cannot be written is no fault of this file.
+    if (error instanceof ApiError && !(error instanceof InvalidObjectError)) throw error;
     return { after: before, error: messageOf(error) };
   }
 }

@@ -273,6 +273,7 @@ export class ManifestSources implements Sources {
   #waiting(path: string): string {
     try {
       this.#folder.checkRemovable(path);
+      if (this.#folder.exists(path)) this.#folder.text(path);
       return 'a change of this manifest is about to be written';
     } catch (error) {
       return messageOf(error);

@@ -35,19 +35,24 @@ const MACHINE_WRITTEN: readonly string[] = [ANNOTATIONS.provisioned, ANNOTATIONS
 
 export function parseManifestText(text: string): ManifestText {
   if (text.length > MAX_LENGTH) return { documents: [], error: `has more than ${MAX_LENGTH} characters` };
-  const documents = parse(text);
+  try {
+    return readDocuments(parse(text));
+  } catch (cause) {
+    return { documents: [], error: unparsable(cause) };
+  }
+}
+
+function readDocuments(documents: readonly Document.Parsed[]): ManifestText {
   const error = documents.flatMap((document) => document.errors)[0];
   if (error !== undefined) return { documents: [], error: error.message.split('\n')[0] ?? 'is no YAML' };
-  const read: ManifestDocument[] = [];
-  for (const document of documents) {
-    try {
-      const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
-      if (value !== null && value !== undefined) read.push(readDocument(value));
-    } catch (cause) {
-      return { documents: [], error: messageOf(cause) };
-    }
-  }
-  return { documents: read };
+  const values = documents.map((document): unknown => document.toJS({ maxAliasCount: MAX_ALIASES }));
+  return { documents: values.filter((value) => value !== null && value !== undefined).map(readDocument) };
+}
+
+/** The parser, and all who walk its result, go as deep as the text does. */
+function unparsable(cause: unknown): string {
+  if (!(cause instanceof RangeError)) return messageOf(cause);
+  return 'cannot be parsed: it is nested too deeply, or a bracket, brace or quote is never closed';
 }
 
 function parse(text: string): Document.Parsed[] {
@@ -64,7 +69,7 @@ function readDocument(value: unknown): ManifestDocument {
     }
     return { identity, declaration: declarationIn(value) };
   } catch (error) {
-    return { identity, error: messageOf(error) };
+    return { identity, error: unparsable(error) };
   }
 }
 

@@ -179,8 +179,12 @@ test('edit applies what was changed, comes back with a refusal, and leaves what 
 
   const untouched = await rig.ok(['edit', 'qvm', 'web-1', LATER], { env: { EDITOR: 'true' } });
   expect(untouched).toMatchObject({ stdout: '', stderr: 'Edit cancelled, no changes made.\n' });
-  const hopeless = await rig.run(['edit', 'qvm', 'web-1', LATER], { env: { EDITOR: `sed -i 's/vcpus: 4/vcpus: x/'` } });
-  expect(hopeless).toMatchObject({ code: 1, stderr: /no valid changes were saved/ });
+  const hopeless = await rig.run(['edit', 'qvm', 'web-1', LATER], {
+    env: { EDITOR: `sed -i 's/vcpus: 4/vcpus: x/'`, TMPDIR: rig.root },
+  });
+  expect(hopeless).toMatchObject({ code: 1, stderr: /^error: .*spec\.vcpus.*\n.*no valid changes were saved/ });
+  const [, kept = ''] = /A copy of your changes is in (\S+)/.exec(hopeless.stderr) ?? [];
+  expect(readFileSync(kept, 'utf8')).toMatch(/vcpus: x$/m);
   expect((await rig.run(['edit', 'qvm', 'web-1'], { env: { EDITOR: 'false' } })).code).toBe(1);
 });
 
@@ -224,6 +228,8 @@ test('usage errors, unknown commands and help', async () => {
     ['get', 'pods'],
     ['start'],
     ['get', 'qvm', '-o', 'xml'],
+    ['get', 'qvm', '--store', ''],
+    ['--vm-dir=', 'get', 'qvm'],
     ['stop', 'a', '--timeout', 'soon'],
   ]) {
     const { code, stdout, stderr } = await rig.run(words);

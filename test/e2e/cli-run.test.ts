@@ -1,6 +1,8 @@
 /** The controller as a process: machines live on without it, and a second one takes over. */
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { expect, onTestFinished, test } from 'vitest';
 import { CliRig } from './support/cli-rig.ts';
+import { runState } from './support/oracle.ts';
 import { kill, qemusBelow } from './support/process.ts';
 import { until } from './support/wait.ts';
 
@@ -73,4 +75,34 @@ test('a verb that waits takes over when the controller it waited for ends', asyn
   const [one, two] = await Promise.all([rig.run(['restart', 'web-1']), rig.run(['start', 'web-2'])]);
   expect([one.code, two.code]).toEqual([0, 0]);
   expect(qemusBelow(rig.vmDir)).toHaveLength(2);
+});
+
+test('commands at once and no controller: each ends when its own machine runs, whoever had the loop', async () => {
+  const rig = new CliRig(onTestFinished);
+  const names = ['web-1', 'web-2', 'web-3', 'web-4'];
+  const ended = await Promise.all(names.map((name) => rig.run(['apply', '-f', rig.manifest(name)])));
+  expect(ended.map(({ code }) => code)).toEqual([0, 0, 0, 0]);
+  for (const name of names) expect(await runState(rig.folder(name))).toBe('running');
+  for (const [i, { stderr }] of ended.entries()) {
+    expect(stderr).toMatch(/running it here until|another command runs the loop/);
+    expect(stderr).toContain(`${names[i]}: Running: `);
+  }
+  expect(existsSync(`${rig.store}/.state/controller.json`)).toBe(false);
+  // What a controller left that was killed is not believed.
+  const service = await rig.controller(onTestFinished);
+  const note = `${rig.store}/.state/controller.json`;
+  expect(JSON.parse(readFileSync(note, 'utf8'))).toMatchObject({ kind: 'run' });
+  expect(statSync(note).mode & 0o777).toBe(0o600);
+  await service.stop('SIGKILL');
+  const { stderr } = await rig.ok(['apply', '-f', rig.manifest('web-1', { vcpus: 1 })]);
+  expect(stderr).toMatch(/no controller runs on this store: running it here/);
+});
+
+test('a manifest that is broken while the controller runs is told there, and told when it is mended', async () => {
+  const rig = new CliRig(onTestFinished);
+  const running = await rig.controller(onTestFinished);
+  writeFileSync(`${rig.store}/broken.yaml`, 'kind: [');
+  await running.says(/"source":"broken.yaml".*"msg":"a file cannot be used"/);
+  writeFileSync(`${rig.store}/broken.yaml`, '');
+  await running.says(/"msg":"no longer so: a file cannot be used"/);
 });

@@ -1,5 +1,15 @@
 /** Manifests that people own: what verbs write into them, and what people's edits do. */
-import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseManifest } from '../../src/api/admission.ts';
 import { StoreUnavailableError } from '../../src/api/errors.ts';
@@ -245,6 +255,27 @@ describe("people's edits", () => {
     }
     expect(await vcpusSoon(10)).toBe(10);
     expect((await web())?.metadata.generation).toBe(1);
+  });
+
+  test('a file that no parser or decoder gets through is told, and the others count: when followed, and when opened', async () => {
+    const deep = `spec: {disks: [\n${Array.from({ length: 5_000 }, (_, at) => `{name: d${at}, size: 1Gi},\n`).join('')}]}\n`;
+    folder.write('big.yaml', deep);
+    folder.write('latin1.yaml', '');
+    writeFileSync(folder.path('latin1.yaml'), Buffer.from(manifest(['vcpus: 9  # f\xfcr'], 'latin'), 'latin1'));
+    folder.write('web.yaml', manifest(['vcpus: 3']));
+    expect(await vcpusSoon(3)).toBe(3);
+    const told = () => Object.fromEntries(store.sourceProblems().map(({ source, message }) => [source, message]));
+    const wanted = {
+      'big.yaml': expect.stringMatching(/nested too deeply|never closed/),
+      'latin1.yaml': 'is not UTF-8 text: save it in that encoding',
+    };
+    await expect.poll(told).toEqual(wanted);
+    await store.close();
+    folder.write('web.yaml', manifest(['vcpus: 4']));
+    store = await folder.open();
+    expect((await web())?.spec.vcpus).toBe(4);
+    expect(told()).toEqual(wanted);
+    expect(await store.get('VirtualMachine', { namespace: 'default', name: 'latin' })).toBeUndefined();
   });
 
   test('a manifest that was never good is told, and makes nothing', async () => {

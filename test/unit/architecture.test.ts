@@ -15,9 +15,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   reconcile: ['api', 'store'],
   qemu: ['api', 'reconcile', 'host'],
   streams: ['api', 'host'],
-  doctor: ['api', 'host'],
   mcp: ['api', 'store', 'messages', 'reconcile', 'streams'],
-  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'host'],
+  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'host'],
   serve: ['mcp', 'streams', 'api', 'store'],
   /** Plain scripts that run before anything is installed, and the sample guest: they import nothing of ours. */
   setup: [],

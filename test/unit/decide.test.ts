@@ -162,6 +162,21 @@ table('deletion', [
   ['a running VM is stopped first', deleted(), act('stop', 'Stopping')],
   ['then its files are removed', deleted({ process: GONE }), act('remove-files', 'Terminating')],
   ['then the object is released', deleted({ record: null }), act('release', 'Terminating')],
+  [
+    'a folder that lost its record while QEMU runs there is not left behind unsaid',
+    deleted({ record: { kind: 'absent' } }),
+    blocked('RecordInvalid'),
+  ],
+  [
+    'nor one with files of ours in it',
+    deleted({ record: { kind: 'absent' }, process: GONE, folder: { entries: ['console.log'] } }),
+    blocked('RecordInvalid'),
+  ],
+  [
+    'what others left in the folder holds nothing up',
+    deleted({ record: { kind: 'absent' }, process: GONE, folder: { entries: ['notes.txt'] } }),
+    act('release', 'Terminating'),
+  ],
   ["another's folder is not touched", deleted({ record: { uid: OTHER } }), act('release', 'Terminating')],
   [
     'orphan leaves the host alone',

@@ -85,6 +85,12 @@ describe('withoutDocument', () => {
   });
 });
 
+/** 129 KB that the parser calls itself for, once per line. */
+function endlessFlow(): string {
+  const disks = Array.from({ length: 5_000 }, (_, at) => `{name: d${at}, size: 1Gi},\n`);
+  return `spec: {disks: [\n${disks.join('')}]}\n`;
+}
+
 describe('parseManifestText', () => {
   test('any beginning of a file either says why it does not count, or declares less; it never throws', () => {
     for (let length = 0; length <= TEXT.length; length += 1) {
@@ -105,6 +111,9 @@ describe('parseManifestText', () => {
     ['a key twice', 'kind: a\nkind: b'],
     ['a key that is no text', '{[a]: b}'],
     ['a tab', 'a:\n\t- b'],
+    ['a list that goes on at the margin', endlessFlow()],
+    ['more nesting than a parser can follow', `a: ${'['.repeat(100_000)}`],
+    ['nesting without end', `a: ${'['.repeat(20_000)}${']'.repeat(20_000)}`],
   ])('%s is refused', (_what, text) => {
     expect(parseManifestText(text)).toEqual({ documents: [], error: expect.any(String) });
   });
