@@ -10,8 +10,7 @@ import { API_VERSION } from './api/meta.ts';
 import type { GlobalOptions, LoopRole, LoopSupervisor, Session, SessionOptions } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
 import { LoopHolder } from './loop-holder.ts';
-import { QemuDriver } from './qemu/driver.ts';
-import { type ControllerEvent, runController } from './reconcile/controller.ts';
+import type { ControllerEvent } from './reconcile/controller.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
 
 export async function openSession(options: SessionOptions): Promise<Session> {
@@ -105,7 +104,7 @@ class FileStoreLoop implements LoopSupervisor {
   }
 
   get running(): boolean {
-    return this.#subscription !== undefined;
+    return this.#lock !== undefined;
   }
 
   onEvent(listener: (event: ControllerEvent) => void): void {
@@ -141,6 +140,16 @@ class FileStoreLoop implements LoopSupervisor {
   #run(lock: { release(): void }): void {
     this.#lock = lock;
     this.#holder.write(this.#role);
+    void this.#drive(lock);
+  }
+
+  /** Loaded when it is run: a command that only reads the store does not wait for it. */
+  async #drive(lock: { release(): void }): Promise<void> {
+    const [{ runController }, { QemuDriver }] = await Promise.all([
+      import('./reconcile/controller.ts'),
+      import('./qemu/driver.ts'),
+    ]);
+    if (this.#lock !== lock) return;
     const events$ = runController({ store: this.#store, driverFor: () => new QemuDriver(new LocalShell()) });
     this.#subscription = events$.subscribe((event) => {
       for (const listener of this.#listeners) listener(event);

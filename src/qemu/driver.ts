@@ -11,7 +11,7 @@ import {
   type LookRequest,
   type VmContext,
 } from '../reconcile/driver.ts';
-import type { HeardEnd, HostFacts, Look, SeenHost } from '../reconcile/observed.ts';
+import type { HeardEnd, HostFacts, Look, SeenFolder, SeenHost } from '../reconcile/observed.ts';
 import { runUnfenced, standIns } from './effect-script.ts';
 import { execute } from './execute.ts';
 import { askFacts } from './facts.ts';
@@ -19,7 +19,7 @@ import { IsoInspector } from './iso-inspector.ts';
 import { Monitors } from './monitors.ts';
 import { type SeenFileBoots, seenHost } from './observe.ts';
 import { type Probe, probe } from './probe.ts';
-import { Sampler } from './sample.ts';
+import { Sampler, type SampleTarget } from './sample.ts';
 import { CLAIM, UNCLAIM } from './scripts.ts';
 
 export interface QemuDriverOptions {
@@ -36,6 +36,8 @@ export class QemuDriver implements HostDriver {
   readonly #sampler: Sampler;
   readonly #options: Required<QemuDriverOptions>;
   readonly #epochs = new Map<string, number>();
+  /** By folder, what runs there as the last look showed it. */
+  readonly #targets = new Map<string, SampleTarget>();
   #facts: { readonly key: string; readonly facts: HostFacts } | undefined;
 
   constructor(shell: Shell, options: QemuDriverOptions = {}) {
@@ -71,7 +73,21 @@ export class QemuDriver implements HostDriver {
     const roundTripMs = Math.round(performance.now() - started);
     const facts = await this.#factsFor(answer.toolsKey, signal);
     const boots = await this.#bootsOf(request, answer, signal);
-    return seenHost(answer, request, { facts, roundTripMs, boots, monitors: this.#monitors });
+    const seen = await seenHost(answer, request, { facts, roundTripMs, boots, monitors: this.#monitors });
+    for (const path of this.#targets.keys())
+      if (!seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`)))
+        this.#targets.delete(path);
+    for (const folder of seen.folders.values()) this.#noteTarget(folder);
+    return seen;
+  }
+
+  #noteTarget({ path, process, record }: SeenFolder): void {
+    const launch = record.kind === 'readable' ? record.record.launch : undefined;
+    if (process.kind === 'absent' || launch === undefined) this.#targets.delete(path);
+    else {
+      const { pid, startTicks } = process;
+      this.#targets.set(path, { key: path, folder: path, pid, startTicks, spec: launch.spec });
+    }
   }
 
   async #factsFor(key: string, signal: AbortSignal): Promise<HostFacts> {
@@ -157,17 +173,11 @@ export class QemuDriver implements HostDriver {
     series: string,
     signal: AbortSignal,
   ): Promise<ReadonlyMap<string, Sample>> {
-    const answer = await this.#look(
-      { vmDirs: [...new Set(vms.map(({ vmDir }) => vmDir))], vms: [], paths: [] },
-      signal,
-    );
-    const targets = vms.flatMap(({ folder }) => {
-      const seen = answer.folders.get(folder);
-      const launch = seen?.record.kind === 'readable' ? seen.record.record.launch : undefined;
-      return seen?.process.kind === 'present' && launch !== undefined
-        ? [{ key: folder, folder, pid: seen.process.pid, spec: launch.spec }]
-        : [];
-    });
+    // A look of the loop has mostly told already; that the processes are still the same ones, the sample sees itself.
+    const unknown = vms.filter(({ folder }) => !this.#targets.has(folder));
+    if (unknown.length > 0)
+      await this.#look({ vmDirs: [...new Set(unknown.map(({ vmDir }) => vmDir))], vms: [], paths: [] }, signal);
+    const targets = vms.flatMap(({ folder }) => this.#targets.get(folder) ?? []);
     return targets.length === 0 ? new Map() : this.#sampler.sample(targets, series, signal);
   }
 

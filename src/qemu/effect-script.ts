@@ -19,24 +19,37 @@ const EXIT_BUSY = 75;
  */
 const PRELUDE = `
 LC_ALL=C; export LC_ALL; umask 077
-nonce=$1 vmdir=$2 epoch=$3 folder=$4; shift 4
+nonce=$1 vmdir=$2 epoch=$3 folder=$4 moment=; shift 4
 now() { date +%s%3N; }
 fail() { printf '%s\\n' "$*" >&2; }
+# put NAME VALUE: replaces a stand-in in $text. By the shell alone: a launch is waited for, and each process counts.
+put() {
+  mark="\\"@$nonce:$1@\\""
+  while case $text in *"$mark"*) : ;; *) false ;; esac; do
+    text=\${text%%"$mark"*}$2\${text#*"$mark"}
+  done
+}
 w() {
-  t="$1.tmp$$"
-  printf '%s\\n' "$2" | sed "s/\\"@$nonce:now@\\"/$(now)/g; s/\\"@$nonce:pid@\\"/\${pid:-0}/g; s/\\"@$nonce:ticks@\\"/\${ticks:-0}/g" >"$t" &&
-    sync "$t" && mv -f "$t" "$1" || { rm -f "$t"; fail "cannot write $1"; return 1; }
+  t="$1.tmp$$" text=$2
+  case $text in *"@$nonce:now@"*) moment=\${moment:-$(now)}; put now "$moment" ;; esac
+  put pid "\${pid:-0}"; put ticks "\${ticks:-0}"
+  printf '%s\\n' "$text" >"$t" && sync "$t" && mv -f "$t" "$1" || { rm -f "$t"; fail "cannot write $1"; return 1; }
 }
 # Clock ticks since boot at which a process started: with the pid its identity.
-started() { [ -r "/proc/$1/stat" ] && sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20; }
+started() {
+  [ -r "/proc/$1/stat" ] && read -r stat <"/proc/$1/stat" || return 1
+  set -f; set -- \${stat##*) }; set +f
+  printf '%s\\n' "\${20}"
+}
 [ -d "$vmdir" ] || { fail "$vmdir does not exist"; return 1; }
 exec 9>>"$vmdir/${LOCK_FILE}" || return 1
 `;
 
 const FENCE = `
 flock -s -w 20 9 || return ${EXIT_BUSY}
-at=$(sed -n 's/.*"epoch":\\([0-9]*\\).*/\\1/p' "$vmdir/${MARKER_FILE}" 2>/dev/null)
-[ "$at" = "$epoch" ] || { fail "the vmDir is at epoch \${at:-none}, this controller at $epoch"; return ${EXIT_FENCED}; }
+line=; [ -r "$vmdir/${MARKER_FILE}" ] && IFS= read -r line <"$vmdir/${MARKER_FILE}"
+raised=\${line#*'"epoch":'}; raised=\${raised%%[!0-9]*}
+[ "$raised" = "$epoch" ] || { fail "the vmDir is at epoch \${raised:-none}, this controller at $epoch"; return ${EXIT_FENCED}; }
 record="$folder/${FOLDER_FILES.record}"
 `;
 

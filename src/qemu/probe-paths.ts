@@ -88,22 +88,32 @@ function statsOf(lines: readonly string[]): Map<string, NonNullable<ProbedPath['
 }
 
 /** `head -v` writes `==> path <==` before each; the paths and their order are ours, so content cannot fake one. */
-function headsOf(hexLines: readonly string[], asked: readonly string[]): Map<string, Buffer> {
-  const bytes = Buffer.from(hexLines.join('').replaceAll(' ', ''), 'hex');
+function headsOf(lines: readonly string[], asked: readonly string[]): Map<string, Buffer> {
+  const bytes = Buffer.from(lines.join(''), 'base64');
+  const headers = asked.map((path) => Buffer.from(`==> ${path} <==\n`));
   const heads = new Map<string, Buffer>();
   let at = 0;
-  for (const path of asked) {
-    const header = Buffer.from(`==> ${path} <==\n`);
-    const separator = at > 0 && bytes[at] === 10 ? 1 : 0;
-    if (!bytes.subarray(at + separator, at + separator + header.length).equals(header)) continue;
+  for (const [index, header] of headers.entries()) {
+    const separator = at > 0 && bytes[at] === NEWLINE ? 1 : 0;
+    if (!beginsAt(bytes, header, at + separator)) continue;
     const from = at + separator + header.length;
-    const next = asked
-      .slice(asked.indexOf(path) + 1)
-      .map((other) => bytes.indexOf(`\n==> ${other} <==\n`, from))
-      .filter((index) => index >= 0 && index - from <= HEAD_BYTES);
-    const end = Math.min(bytes.length, from + HEAD_BYTES, ...next);
-    heads.set(path, bytes.subarray(from, end));
-    at = end;
+    at = endOfHead(bytes, from, headers.slice(index + 1));
+    heads.set(asked[index] ?? '', bytes.subarray(from, at));
   }
   return heads;
+}
+
+const NEWLINE = 10;
+
+function beginsAt(bytes: Buffer, header: Buffer, at: number): boolean {
+  return bytes.subarray(at, at + header.length).equals(header);
+}
+
+/** At the next header of ours; where there is none within reach, the head has its full length or is the last. */
+function endOfHead(bytes: Buffer, from: number, later: readonly Buffer[]): number {
+  const limit = Math.min(bytes.length, from + HEAD_BYTES);
+  for (let at = bytes.indexOf('\n==> ', from); at >= 0 && at <= limit; at = bytes.indexOf('\n==> ', at + 1)) {
+    if (later.some((header) => beginsAt(bytes, header, at + 1))) return at;
+  }
+  return limit;
 }

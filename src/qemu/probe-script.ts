@@ -13,17 +13,18 @@ nonce=$1 bootfile=$2 midfile=$3 nd=$4 nl=$5; shift 5
 s() { printf '@%s %s\\n' "$nonce" "$*"; }
 # A look without one of these would take "cannot see" for "absent".
 missing=
-for c in awk cut date flock getconf grep head id od readlink sed stat sync; do command -v $c >/dev/null || missing="$missing $c"; done
+for c in awk base64 cut date flock getconf grep head id readlink sed stat sync; do command -v $c >/dev/null || missing="$missing $c"; done
 [ -z "$missing" ] || { printf 'these programs are missing on the host:%s\\n' "$missing" >&2; return 69; }
 up= boot= mid=
 read -r up _ </proc/uptime; read -r boot <"$bootfile"; read -r mid <"$midfile"
 s host
-echo "$up $boot $mid $(date +%s%3N) $(getconf CLK_TCK) $(id -u)"
+echo "$up $boot $mid $(date +%s%3N) $(getconf CLK_TCK)"
 s tools
-for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do
-  p=$(command -v $c) && stat -L -c '%n %s %Y' "$p"
-done
-stat -c '%n %Y' /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF 2>/dev/null
+tools() {
+  for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do p=$(command -v $c) && set -- "$@" "$p"; done
+  stat -L -c '%n %s %Y' "$@" 2>/dev/null
+}
+tools /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF
 [ -e /dev/kvm ] && echo kvm; [ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable
 # Processes come before pidfiles: QEMU removes its pidfile as it ends, and a pidfile that is still there after its
 # process was seen gone was left behind. The other way round, an orderly end during the look would be taken for a crash.
@@ -33,7 +34,7 @@ qemus=
 for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do p=\${f#/proc/}; qemus="$qemus \${p%/comm}"; done
 s stat
 stats=
-for p in $qemus $(printf '%s\\n' "$locks" | awk '$2 == "POSIX" && $4 == "WRITE" { print $5 }' | sort -u); do
+for p in $qemus $(printf '%s\\n' "$locks" | awk '$2 == "POSIX" && $4 == "WRITE" && !seen[$5]++ { print $5 }'); do
   stats="$stats /proc/$p/stat"
 done
 [ -n "$stats" ] && cat $stats 2>/dev/null
@@ -50,9 +51,7 @@ while [ $i -lt $nd ]; do
   s closed; for f in ./*/; do { [ -r "$f" ] && [ -x "$f" ]; } || printf '%s\\0' "$f"; done; echo
   s folders; printf '%s\\0' ./*/ ; echo
   s entries; printf '%s\\0' ./*/* ./*/.[!.]* ; echo
-  s records; grep -aHm1 '' ./*/${FOLDER_FILES.record} 2>/dev/null
-  s stops; grep -aHm1 '' ./*/${FOLDER_FILES.stop} 2>/dev/null
-  s pids; grep -aHm1 '' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
+  s lines; grep -aHm1 '' ./*/${FOLDER_FILES.record} ./*/${FOLDER_FILES.stop} ./*/${FOLDER_FILES.pidfile} 2>/dev/null
   s inodes; stat -c '%i %n' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
   for f in ./*/${FOLDER_FILES.pidfile}; do
     p=; [ -r "$f" ] && read -r p <"$f"
@@ -63,24 +62,16 @@ cd /
 for p in $qemus; do
   case $own in *" $p "*) ;; *) s stranger $p; head -c 16384 /proc/$p/cmdline 2>/dev/null; echo ;; esac
 done
-set -- "$@" --
 s logs
-i=0; n=$#; have=0
-while [ $i -lt $nl ]; do
-  f=$1/${FOLDER_FILES.log}; shift; i=$((i+1))
-  [ -r "$f" ] && { set -- "$@" "$f"; have=$((have+1)); }
-done
-# The arguments are now: paths, "--", logs.
-paths=0; for a in "$@"; do [ "$a" = -- ] && break; paths=$((paths+1)); done
-k=0
-while [ $k -lt $paths ]; do a=$1; shift; set -- "$@" "$a"; k=$((k+1)); done
-shift
-# Now: logs, paths.
-k=0; logs=$have
-if [ $have -gt 0 ]; then
-  awk -v n=$have 'BEGIN { for (i = n + 1; i < ARGC; i++) delete ARGV[i] } FNR == 1 { if (f != "") print f "\\t" l; f = FILENAME } { l = substr($0, 1, 1000) } END { if (f != "") print f "\\t" l }' "$@" 2>/dev/null
-fi
-while [ $k -lt $have ]; do shift; k=$((k+1)); done
+awk -v n=$nl 'BEGIN {
+  for (i = 1; i <= n; i++) {
+    f = ARGV[i] "/${FOLDER_FILES.log}"; l = ""; read = 0
+    while ((getline line < f) > 0) { l = substr(line, 1, 1000); read = 1 }
+    close(f); if (read) print f "\\t" l
+  }
+  exit
+}' "$@" 2>/dev/null
+shift $nl
 [ $# -gt 0 ] || { s end; return 0; }
 s real; readlink -m -- "$@"
 s access
@@ -104,12 +95,14 @@ s block
 for f in "$@"; do
   [ -b "$f" ] && printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"
 done
-k=0; n=$#
-while [ $k -lt $n ]; do
-  f=$1; shift; k=$((k+1))
-  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && set -- "$@" "$f"
+# As references, for one set: rebuilding the arguments one by one takes time by the square of their number.
+k=0 chosen=
+for f in "$@"; do
+  k=$((k+1))
+  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && chosen="$chosen \\"\\\${$k}\\""
 done
+eval "set -- $chosen"
 s heads
-[ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | od -An -v -tx1
+[ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | base64 -w 0; echo
 s end
 `;

@@ -26,7 +26,6 @@ export interface Probe {
   /** Host clock, ms. */
   readonly at: number;
   readonly ticksPerSecond: number;
-  readonly uid: number;
   /** Changes when a QEMU binary, its firmware or /dev/kvm does. */
   readonly toolsKey: string;
   readonly vmDirs: readonly ProbedVmDir[];
@@ -94,14 +93,13 @@ export function parseProbe(output: Buffer, request: ProbeRequest, nonce: string)
   const sections = sectionsOf(output.toString('latin1'), nonce);
   if (sections.at(-1)?.name !== 'end') throw new Error('the probe of the host ended early');
   const first = (name: string) => sections.find((section) => section.name === name)?.lines ?? [];
-  const [uptime, bootID, machineID, at, ticks, uid] = (first('host')[0] ?? '').split(' ');
+  const [uptime, bootID, machineID, at, ticks] = (first('host')[0] ?? '').split(' ');
   return {
     uptimeSeconds: Number(uptime),
     bootID: bootID ?? '',
     machineID: machineID ?? '',
     at: Number(at),
     ticksPerSecond: Number(ticks),
-    uid: Number(uid),
     toolsKey: first('tools').join('\n'),
     vmDirs: vmDirsOf(sections),
     lockHolders: lockHoldersOf(first('locks')),
@@ -118,7 +116,7 @@ function sectionsOf(text: string, nonce: string): Section[] {
   const marker = new RegExp(`^@${nonce} (\\w+)(?: (.*))?$`);
   const sections: Section[] = [];
   for (const line of text.split('\n')) {
-    const match = marker.exec(line);
+    const match = line.startsWith('@') ? marker.exec(line) : null;
     if (match !== null) sections.push({ name: match[1] ?? '', argument: utf8(match[2] ?? ''), lines: [] });
     else sections.at(-1)?.lines.push(line);
   }
@@ -154,9 +152,9 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
       ...(marker === undefined || marker === '' ? {} : { marker: utf8(marker.slice(MARKER_FILE.length + 3)) }),
       folders: foldersOf(part('folders'), part('entries')),
       closed: new Set(foldersOf(part('closed'), []).keys()),
-      records: namedLines(part('records'), FOLDER_FILES.record),
-      stops: namedLines(part('stops'), FOLDER_FILES.stop),
-      pids: pidsOf(part('pids'), part('inodes')),
+      records: namedLines(part('lines'), FOLDER_FILES.record),
+      stops: namedLines(part('lines'), FOLDER_FILES.stop),
+      pids: pidsOf(part('lines'), part('inodes')),
     };
   });
 }
@@ -176,12 +174,13 @@ function foldersOf(folderLines: readonly string[], entryLines: readonly string[]
   return folders;
 }
 
-/** `./name/file:first line`, as grep -H prints it. */
+/** `./name/file:first line`, as grep -H prints it; lines of other files are left out. */
 function namedLines(lines: readonly string[], file: string): Map<string, string> {
   const found = new Map<string, string>();
   for (const line of lines) {
     const end = line.indexOf(`/${file}:`);
-    if (!line.startsWith('./') || end < 0) continue;
+    // A name has no slash: what stands before the first one is ours, whatever the line's text holds.
+    if (!line.startsWith('./') || end < 0 || end !== line.indexOf('/', 2)) continue;
     const name = utf8(line.slice(2, end));
     if (!found.has(name)) found.set(name, utf8(line.slice(end + file.length + 2)));
   }

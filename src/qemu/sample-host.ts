@@ -35,7 +35,7 @@ const SCRIPT = `
 LC_ALL=C; export LC_ALL
 cd /proc || exit 1
 echo "@clock $(date '+%s %N')"
-echo "@uptime $(cat uptime)"
+read -r up <uptime; echo "@uptime $up"
 echo "@units $(getconf CLK_TCK 2>/dev/null || echo 100) $(getconf PAGESIZE 2>/dev/null || echo 0)"
 [ $# -gt 0 ] || exit 0
 for pid; do printf '%s\\n' "$pid/stat" "$pid"/task/*/stat; done | xargs grep -Hs ''

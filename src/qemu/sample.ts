@@ -18,6 +18,8 @@ export interface SampleTarget {
   readonly key: string;
   readonly folder: string;
   readonly pid: number;
+  /** Start of the process in clock ticks since boot: another process of this pid is none. Absent: any. */
+  readonly startTicks?: number;
   /** What the process was launched from. */
   readonly spec: LaunchSpec;
 }
@@ -90,9 +92,10 @@ export class Sampler {
       Promise.all(targets.map((target) => this.#ask(target, (client) => readMonitor(client, target.spec)))),
     ]);
     const looks = new Map<string, VmLook>();
-    for (const [index, { key, pid }] of targets.entries()) {
+    for (const [index, { key, pid, startTicks }] of targets.entries()) {
       const process = host.processes.get(pid);
-      if (process !== undefined) looks.set(key, { host: clockOf(host), process, monitor: readings[index] });
+      if (process !== undefined && (startTicks ?? process.startTicks) === process.startTicks)
+        looks.set(key, { host: clockOf(host), process, monitor: readings[index] });
     }
     return looks;
   }

@@ -47,7 +47,7 @@ if [ -n "$variables" ] && ! [ -e ${FOLDER_FILES.firmwareVariables} ]; then
     mv -f ${FOLDER_FILES.firmwareVariables}.tmp ${FOLDER_FILES.firmwareVariables} || return 1
 fi
 w "$record" "$starting" || return 1
-rm -f ${FOLDER_FILES.stop}
+[ -e ${FOLDER_FILES.stop} ] && rm -f ${FOLDER_FILES.stop}
 [ -f ${FOLDER_FILES.log} ] && mv -f ${FOLDER_FILES.log} ${FOLDER_FILES.log}.1
 "$@" </dev/null >/dev/null 2>${FOLDER_FILES.log}.stderr 9>&-
 rc=$?
