@@ -280,6 +280,8 @@ function removeFiles(_action: Of<'remove-files'>, hands: Hands): Promise<unknown
       const disk = wanted.find((one) => one.name === name && one.path === path);
       return reclaimOf(state, disk === undefined ? reclaimPolicy : disk.reclaimPolicy) === 'Delete';
     })
-    .map(([, { path }]) => path);
-  return run(hands, scripts.REMOVE_FILES, doomed);
+    .map(([, disk]) => disk);
+  const unsure = doomed.filter(({ state }) => state === 'creating').map(({ path }) => path);
+  const sure = doomed.filter(({ state }) => state !== 'creating').map(({ path }) => path);
+  return run(hands, scripts.REMOVE_FILES, [String(unsure.length), ...unsure, ...sure]);
 }

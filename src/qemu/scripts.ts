@@ -79,10 +79,16 @@ w "$record" "$1" || return 1
 rm -f ${FOLDER_FILES.pidfile} ${FOLDER_FILES.stop} ${FOLDER_FILES.monitor} ${FOLDER_FILES.userMonitor} ${FOLDER_FILES.console} ${FOLDER_FILES.vnc}
 `;
 
-/** The record goes last: until then a cut-off removal is seen and finished. */
+/**
+ * The first $1 paths are disks whose creation did not end: what lies there may be somebody's, unless it is the very file
+ * that we made. The record goes last: until then a cut-off removal is seen and finished.
+ */
 export const REMOVE_FILES = `
+unsure=$1; shift
 for path in "$@"; do
-  rm -f "$path" "$path.creating" || return 1
+  if [ $unsure -le 0 ] || [ "$path" -ef "$path.creating" ]; then rm -f "$path" || return 1; fi
+  rm -f "$path.creating" || return 1
+  unsure=$((unsure-1))
 done
 cd "$folder" || return 1
 rm -f ${Object.values(FOLDER_FILES)

@@ -135,6 +135,19 @@ describe.concurrent('a creation that was interrupted', () => {
     expect(readFileSync(disk).equals(before)).toBe(true);
   });
 
+  test('a file that a person puts there meanwhile outlives the VM that is deleted before another look', async ({
+    onTestFinished,
+  }) => {
+    const { rig, disk, clear } = await interrupted(onTestFinished);
+    await rig.stopController();
+    clear();
+    writeFileSync(disk, 'notes of a person');
+    await rig.delete('web-1');
+    rig.startController();
+    await rig.untilGone('web-1');
+    expect(readFileSync(disk, 'utf8')).toBe('notes of a person');
+  });
+
   test('a file of another format that a person puts there meanwhile is refused and kept', async ({
     onTestFinished,
   }) => {

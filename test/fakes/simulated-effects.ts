@@ -287,8 +287,9 @@ class Effects {
       })
       .filter(({ state, reclaimPolicy }) => reclaimOf(state, reclaimPolicy) === 'Delete');
     return [
-      ...doomed.map(({ path, reclaimPolicy }) => () => {
+      ...doomed.map(({ path, reclaimPolicy, state }) => () => {
         const { content = 'us' } = world.files.get(path) ?? {};
+        if (state === 'creating' && !content.startsWith('us')) return;
         if (content.startsWith('person') && reclaimPolicy !== 'Delete') world.violations.push(`${path} was deleted`);
         world.files.delete(path);
       }),
