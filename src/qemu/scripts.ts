@@ -13,24 +13,35 @@ w "$record" "$1"
 `;
 
 /**
- * The image is made under another name and linked to its own, which fails where a file of that name appeared. The
- * other name stays until the record says `created`: a creation that was cut off knows its file by it.
+ * Gives $path.creating, which is complete, the name $path: never where another file has it. The other name stays until
+ * the record says `created`: a creation that was cut off knows its file by it. A file that is not ours is forgotten, so
+ * that the next look judges it as any that was there before us. The last lines of an effect.
  */
+export const NAME_DISK = `
+moved=
+if ! [ -e "$path" ] && ! ln "$path.creating" "$path" 2>/dev/null; then
+  mv -n "$path.creating" "$path" && ! [ -e "$path.creating" ] && moved=yes
+fi
+if [ -n "$moved" ] || [ "$path" -ef "$path.creating" ]; then
+  w "$record" "$created" || return 1
+else
+  w "$record" "$unknown" || return 1
+fi
+rm -f "$path.creating"
+`;
+
+/** A file that lies there before anything is noted was made since the look. */
 export const CREATE_DISK = `
 path=$1 format=$2 size=$3 state=$4 creating=$5 created=$6 unknown=$7
-if [ -e "$path" ]; then
-  # Somebody made it since the look: look again.
-  [ "$state" = resumed ] || return 0
-  # Not the file that we made: forgotten, so that the next look judges it as any file that was there before us.
-  [ "$path" -ef "$path.creating" ] || { w "$record" "$unknown" && rm -f "$path.creating"; return; }
-  w "$record" "$created" && rm -f "$path.creating"; return
+if ! [ -e "$path" ]; then
+  [ "$state" = resumed ] || w "$record" "$creating" || return 1
+  rm -f "$path.creating"
+  qemu-img create -q -f "$format" "$path.creating" "$size" >&2 9>&- || { rm -f "$path.creating"; return 1; }
+  sync "$path.creating" || return 1
+elif [ "$state" != resumed ]; then
+  return 0
 fi
-[ "$state" = resumed ] || w "$record" "$creating" || return 1
-rm -f "$path.creating"
-qemu-img create -q -f "$format" "$path.creating" "$size" >&2 9>&- || { rm -f "$path.creating"; return 1; }
-sync "$path.creating" || return 1
-ln "$path.creating" "$path" 2>/dev/null || mv -n "$path.creating" "$path" || return 1
-w "$record" "$created" && rm -f "$path.creating"
+${NAME_DISK}
 `;
 
 export const GROW_DISK = `

@@ -5,10 +5,11 @@
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
+import { decideUselessJob } from './images.ts';
+import { OWN_FILES } from './paths.ts';
 import { decideOff, decideOn } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
-import { OWN_FILES } from './storage.ts';
 
 export function isPaused(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
   const value = metadata.annotations?.[ANNOTATIONS.paused];
@@ -173,5 +174,8 @@ function decideDeletion(subject: Subject): Decision {
   const process = seen.folder?.process;
   if (process?.kind === 'present')
     return decideStop(subject, process, { reason: 'StoppedByRequest', message: 'the VM is being deleted' });
-  return act({ type: 'remove-files' }, 'Terminating', 'removing the files of the VM');
+  return (
+    decideUselessJob(subject, state.record, false) ??
+    act({ type: 'remove-files' }, 'Terminating', 'removing the files of the VM')
+  );
 }

@@ -4,6 +4,7 @@
  */
 import type { ExitReason } from '../api/conditions.ts';
 import type { Architecture, DiskFormat } from '../api/virtual-machine.ts';
+import type { SeenJob } from './job.ts';
 import type { MarkerState, RecordState, StopMarker } from './record.ts';
 
 export type Look =
@@ -44,6 +45,7 @@ export interface SeenFolder {
   /** Names in the folder, ours and others'. */
   readonly entries: readonly string[];
   readonly process: SeenProcess;
+  readonly job?: SeenJob | undefined;
   /** The end of QEMU's log, bounded. */
   readonly logTail: string;
 }
