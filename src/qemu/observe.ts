@@ -204,7 +204,7 @@ function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile 
   const { stat, resolved, head } = file;
   if (stat === undefined) {
     const beside = file.beside === undefined ? {} : { beside: file.beside };
-    return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved, ...beside };
+    return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved, link: file.link, ...beside };
   }
   const type = /^regular/.test(stat.type) ? 'file' : /^block/.test(stat.type) ? 'block-device' : 'other';
   // An empty file has no head; it is an empty raw image.

@@ -85,7 +85,7 @@ shift $nl
 s real; readlink -m -- "$@"
 s access
 for f in "$@"; do
-  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; echo "$r $d"
+  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; l=0; [ -L "$f" ] && l=1; echo "$r $d $l"
 done
 # Of an ISO image that is not there: those beside it, for a "did you mean".
 s beside

@@ -85,6 +85,12 @@ function decideUnowned(subject: Subject, provisioned: string | undefined, here: 
   }
   if (seen.namesake !== undefined)
     return blocked('NameConflict', `VM ${seen.namesake} has the name ${wanted.vmName} on this host, in another vmDir`);
+  const taken = seen.folder?.entries.find((name) => OWN_FILES.has(name));
+  if (taken !== undefined)
+    return blocked(
+      'NameConflict',
+      `${wanted.folder} exists and holds ${taken}, a name that qemu-operator keeps for its own files; move that file away, and the folder is taken with all else in it`,
+    );
   return act({ type: 'claim-folder' }, 'Provisioning', `making ${wanted.folder}`);
 }
 

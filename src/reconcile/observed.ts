@@ -83,6 +83,8 @@ export type SeenFile =
       readonly kind: 'absent';
       readonly parent: 'present' | 'absent';
       readonly resolved: string;
+      /** It is a symbolic link that leads to no file. */
+      readonly link?: boolean;
       /** Of an ISO image: the names of those in its folder. */
       readonly beside?: readonly string[];
     }
@@ -128,6 +130,8 @@ export interface HostFacts {
 export interface QemuFacts {
   readonly command: string;
   readonly version: string;
+  /** Most vCPUs of the machine that guests get. */
+  readonly maxVcpus?: number | undefined;
   /** UEFI firmware for the architecture, where the host has one. */
   readonly uefi?: { readonly code: string; readonly variables: string; readonly format: string } | undefined;
 }

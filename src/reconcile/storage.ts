@@ -101,6 +101,11 @@ function missingDiskProblem(
       'DiskMissing',
       `${what}: ${disk.path} was attached before and is gone; restore it, or remove the disk from the spec`,
     );
+  if (file?.link === true)
+    return blocked(
+      'DiskMissing',
+      `${what}: ${disk.path} is a symbolic link to ${file.resolved}, which does not exist; mount or restore that, or remove the link`,
+    );
   const image = disk.image === undefined ? undefined : imageProblem(subject, disk, disk.image);
   if (image !== undefined) return image;
   if (disk.sizeBytes === undefined && disk.image === undefined)
