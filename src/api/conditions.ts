@@ -39,6 +39,7 @@ export const REASONS = [
   'FirmwareNotFound',
   'KVMUnavailable',
   'PortInUse',
+  'BridgeNotAllowed',
   'InsufficientMemory',
   'InsufficientStorage',
   'LaunchFailed',

@@ -1,22 +1,21 @@
 /** Carries actions out. Execution has no judgement: what to do, and whether, was decided on a look. */
 import { launchDigest } from '../api/effective-spec.ts';
-import { DialError, type RunResult, type Shell } from '../host/shell.ts';
+import { DialError } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
-import { type OwnershipRecord, RECORD_VERSION, reclaimOf, type StopMarker } from '../reconcile/record.ts';
+import {
+  allocatedPorts,
+  type OwnershipRecord,
+  RECORD_VERSION,
+  reclaimOf,
+  type StopMarker,
+} from '../reconcile/record.ts';
 import { commandLine } from './cmdline.ts';
-import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-script.ts';
-import type { Monitors } from './monitors.ts';
+import { standIns } from './effect-script.ts';
+import { forward, noteRefusal } from './forward.ts';
+import { type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
 import { QmpError, QmpTimeoutError } from './qmp.ts';
 import * as scripts from './scripts.ts';
-
-export interface Hands {
-  readonly shell: Shell;
-  readonly monitors: Monitors;
-  readonly place: EffectPlace;
-  readonly context: VmContext;
-  readonly signal: AbortSignal;
-}
 
 type Of<T extends VmAction['type']> = Extract<VmAction, { type: T }>;
 type Executors = { readonly [T in VmAction['type']]: (action: Of<T>, hands: Hands) => Promise<unknown> };
@@ -76,6 +75,7 @@ const EXECUTORS: Executors = {
         launch: { ...record.launch, state: 'running', pid: process.pid, startTicks: process.startTicks },
       };
     }),
+  forward,
   resume: async (_action, hands) => (await monitorOf(hands)).execute('cont'),
   stop,
   'withdraw-stop': async (_action, hands) => {
@@ -103,24 +103,6 @@ export async function execute(action: VmAction, hands: Hands): Promise<void> {
       throw new EffectError('MonitorUnresponsive', error.message);
     throw error;
   }
-}
-
-interface RunMore {
-  readonly stand?: StandIns;
-  readonly refusal?: string;
-}
-
-function run(hands: Hands, body: string, args: readonly string[], more: RunMore = {}): Promise<RunResult> {
-  return runEffect(hands.shell, hands.place, { body, args, stand: standIns(), ...more }, hands.signal);
-}
-
-function recordOf({ context }: Hands): OwnershipRecord {
-  if (context.record === undefined) throw new EffectError('InternalError', `${context.wanted.folder} has no record`);
-  return context.record;
-}
-
-function writeRecord(hands: Hands, change: (record: OwnershipRecord) => OwnershipRecord): Promise<RunResult> {
-  return run(hands, scripts.WRITE_RECORD, [JSON.stringify(change(recordOf(hands)))]);
 }
 
 function newRecord({ uid, storeUID, namespace, name, wanted }: VmContext): OwnershipRecord {
@@ -173,11 +155,6 @@ function createDisk({ disk }: Of<'create-disk'>, hands: Hands): Promise<unknown>
   ]);
 }
 
-async function monitorOf({ monitors, context }: Hands) {
-  if (context.process.kind === 'absent') throw new EffectError('InternalError', 'the VM has no process');
-  return monitors.get(context.wanted.folder, context.process.pid);
-}
-
 /** QEMU shrinks a live disk without a word: the size it has now was seen to be smaller. */
 async function growLive({ disk, toBytes }: Of<'grow-disk-live'>, hands: Hands): Promise<void> {
   const { process } = hands.context;
@@ -194,7 +171,8 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
   if (qemu === undefined) throw new EffectError('QEMUNotInstalled', `no QEMU for ${action.spec.architecture}`);
   const stand = standIns();
   const record = recordOf(hands);
-  const { off: _off, nonce: _nonce, ...rest } = record;
+  const { off: _off, nonce: _nonce, ports: _ports, ...rest } = record;
+  const ports = allocatedPorts(action.spec);
   const entry = {
     spec: action.spec as NonNullable<OwnershipRecord['launch']>['spec'],
     bootID: action.bootID,
@@ -209,6 +187,7 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
     ...(action.nonce === undefined ? {} : { nonce: action.nonce }),
     ...(record.end === undefined ? {} : { end: asked ? { ...record.end, crashes: 0 } : record.end }),
     restarts: record.restarts + (action.restart ? 1 : 0),
+    ...(ports.length === 0 ? {} : { ports }),
   };
   const argv = commandLine({
     vmName: context.wanted.vmName,
@@ -228,7 +207,10 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
       ...argv,
     ],
     { stand, refusal: 'LaunchFailed' },
-  );
+  ).catch(async (error: unknown) => {
+    await noteRefusal(hands, action.spec, error);
+    throw error;
+  });
 }
 
 async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise<void> {

@@ -31,6 +31,13 @@ const ACTS: readonly ((simulation: Simulation) => Promise<unknown>)[] = [
         { name: 'root', size: '1Gi' },
         { name: 'data', path: '/data/existing.qcow2' },
       ],
+      networks: [{ name: 'net0', user: { hostForwards: [{ guestPort: 22 }] } }],
+    }),
+  (to) =>
+    to.edit({
+      spec: {
+        networks: [{ name: 'net0', user: { hostForwards: [{ guestPort: 80 }, { hostPort: 8080, guestPort: 80 }] } }],
+      },
     }),
   (to) => to.edit({ spec: { vcpus: 4, restartedAt: 'again', powerOff: { gracePeriodSeconds: 10 } } }),
   async (to) => {
