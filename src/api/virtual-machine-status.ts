@@ -61,6 +61,11 @@ const seen = (object: ObjectFactory) => ({
       object({
         name: text(32).describe("The network's name in the spec."),
         mac: text(17).describe('MAC address that the guest sees.'),
+        ips: z
+          .array(text(45))
+          .max(16)
+          .optional()
+          .describe('Addresses that the guest has there; absent where unknown: see docs/concepts/guest-agent.md.'),
         bridge: text(15).optional().describe('The bridge of the host that it is joined to.'),
         forwards: z
           .array(forward(object))
