@@ -1,5 +1,6 @@
 /** A VirtualMachine in full: what it is, why it is so, what comes next, where its files lie. Pure. */
 import { FOLDER_FILES } from '../api/effective-spec.ts';
+import { forwardWords } from '../api/networks.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { ageOf } from './duration.ts';
 import { sampleLines } from './sample-lines.ts';
@@ -14,8 +15,13 @@ export function describeVm(vm: VirtualMachine, now: number): string[] {
     ...diskLines(vm),
     ...tableSection(
       'Interfaces',
-      ['NAME', 'MAC'],
-      (vm.status?.interfaces ?? []).map(({ name, mac }) => [name, mac]),
+      ['NAME', 'MAC', 'NETWORK', 'FORWARDS'],
+      (vm.status?.interfaces ?? []).map(({ name, mac, bridge, forwards = [] }) => [
+        name,
+        mac,
+        bridge === undefined ? 'user' : `bridge ${bridge}`,
+        forwards.map(forwardWords).join(', ') || '<none>',
+      ]),
     ),
     ...pendingLines(vm),
     ...section('Files', fileLines(vm)),

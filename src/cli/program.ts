@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Context, Declare } from './context.ts';
-import { EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
+import { EndedWith, EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
 
 interface Entry {
   readonly summary: string;
@@ -82,6 +82,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Open the screen of a virtual machine to one VNC viewer',
     group: MACHINES,
     load: async () => (await import('./vnc.ts')).declareVnc,
+  },
+  'port-forward': {
+    summary: 'Forward ports of this machine to ports of a virtual machine',
+    group: MACHINES,
+    load: async () => (await import('./port-forward.ts')).declarePortForward,
+  },
+  ssh: {
+    summary: 'Log in to a virtual machine, or run a command there',
+    group: MACHINES,
+    load: async () => (await import('./ssh.ts')).declareSsh,
   },
   logs: {
     summary: "Print what happened to a virtual machine and QEMU's log, or its console's",
@@ -166,7 +176,8 @@ export async function runCli(argv: readonly string[], context: Context, version:
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-    if (!(error instanceof InterruptedError)) context.stderr.write(`${sentenceOf(error)}\n`);
+    if (!(error instanceof InterruptedError || error instanceof EndedWith))
+      context.stderr.write(`${sentenceOf(error)}\n`);
     return exitCodeOf(error);
   }
 }

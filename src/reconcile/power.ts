@@ -5,6 +5,7 @@ import type { Decision, Subject } from './decision.ts';
 import { act, blocked, wait } from './decision.ts';
 import { decideEnd, decideRestart } from './ends.ts';
 import { awaitsImage, decideUselessJob } from './images.ts';
+import { decideForwards, networkProblem, withPorts } from './network.ts';
 import type { SeenProcess } from './observed.ts';
 import { acceleratorOf, qemuProblem, toolProblem } from './readiness.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
@@ -59,13 +60,18 @@ function decideGone(subject: Subject, record: OwnershipRecord, launch: LaunchRec
   );
 }
 
+/** What only a person or a new spec can mend. */
+function problemOf(subject: Subject, record: OwnershipRecord): Decision | undefined {
+  return storageProblem(subject, record) ?? qemuProblem(subject) ?? networkProblem(subject, record);
+}
+
 /** The VM should be on. */
 export function decideOn(subject: Subject, record: OwnershipRecord, process: SeenProcess): Decision {
   if (process.kind === 'present') return decideRunning(subject, record, process);
   if (record.launch !== undefined) return decideGone(subject, record, record.launch);
   const gate = decideRestart(subject, record);
   if (gate === 'stays-off') return staysOff(record);
-  const problem = decideUselessJob(subject, record, true) ?? storageProblem(subject, record) ?? qemuProblem(subject);
+  const problem = decideUselessJob(subject, record, true) ?? problemOf(subject, record);
   if (problem !== undefined) return problem;
   const disks = decideDisks(subject, record, true);
   return disks === undefined ? (gate ?? decideLaunch(subject, record)) : withTools(subject, disks);
@@ -99,7 +105,7 @@ function decideLaunch(subject: Subject, record: OwnershipRecord): Decision {
   return act(
     {
       type: 'launch',
-      spec: wanted.launch,
+      spec: withPorts(subject, record),
       nonce: vm.spec.restartedAt,
       bootID: seen.bootID,
       accelerator,
@@ -125,7 +131,7 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
       `QEMU (pid ${process.pid}) runs, but its monitor does not answer; it is left alone`,
     );
   }
-  const problem = storageProblem(subject, record) ?? qemuProblem(subject);
+  const problem = problemOf(subject, record);
   const restart = restartMessage(subject, record);
   if (restart !== undefined) {
     if (problem !== undefined) return problem;
@@ -139,6 +145,8 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
   const growth = decideLiveGrowth(subject, record, process.diskBytes ?? new Map());
   if (growth !== undefined) return growth;
   if (problem !== undefined) return problem;
+  const forwards = decideForwards(subject, record);
+  if (forwards !== undefined) return forwards;
   const changes = pendingChanges(record.launch.spec, wanted.launch).length;
   return (
     decideDiskNotes(subject, record) ?? {

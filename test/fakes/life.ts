@@ -12,7 +12,10 @@ export type LifeEvent =
   | { readonly type: 'paused'; readonly on: boolean }
   | { readonly type: 'end'; readonly how: 'powerdown' | 'quit' | 'signal' | 'crash' }
   | { readonly type: 'guest'; readonly guest: GuestStatus }
-  | { readonly type: 'world'; readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'reboot' }
+  | {
+      readonly type: 'world';
+      readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'reboot';
+    }
   | { readonly type: 'clock'; readonly ms: number }
   | { readonly type: 'operator'; readonly what: 'killed' | 'deaf' | 'without-watch' }
   | { readonly type: 'cut'; readonly action?: VmAction['type']; readonly afterSteps: number }
@@ -25,6 +28,9 @@ export function disksOf(data: boolean, rootGi: number) {
   return [{ name: 'root', size: `${rootGi}Gi` }, ...(data ? [DATA] : [])];
 }
 
+/** The port that somebody else may take, one that is chosen, none. */
+const forwardings = [[{ hostPort: 8080, guestPort: 80 }, { guestPort: 22 }], [{ guestPort: 22 }], []];
+
 const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { powerState: 'PoweredOn' },
   { powerState: 'PoweredOff' },
@@ -36,6 +42,7 @@ const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { vcpus: 2 },
   { updateStrategy: { type: 'Restart' } },
   { updateStrategy: { type: 'OnRestart' } },
+  ...forwardings.map((hostForwards) => ({ networks: [{ name: 'net0', user: { hostForwards } }] })),
   { powerOff: { mode: 'Hard' } },
   { powerOff: { mode: 'TrySoft', gracePeriodSeconds: 10 } },
 );
@@ -77,7 +84,7 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
     weight: 3,
     arbitrary: fc.record({
       type: fc.constant('world'),
-      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'reboot'),
+      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'reboot'),
     }),
   },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('clock'), ms: fc.constantFrom(-3_600_000, 3_600_000) }) },
@@ -168,6 +175,11 @@ function changeWorld({ world }: Simulation, what: Extract<LifeEvent, { type: 'wo
     case 'stubborn':
       world.guestsObey = !world.guestsObey;
       return;
+    case 'port':
+      // Whoever comes second does not get it.
+      if (world.takenPorts.length > 0) world.takenPorts = [];
+      else if (world.ports().every(({ hostPort }) => hostPort !== 8080)) world.takenPorts = [8080];
+      return;
     case 'reboot':
       world.reboot();
   }
@@ -187,6 +199,7 @@ export async function heal(to: Simulation): Promise<void> {
   world.reachable = true;
   world.guestsObey = true;
   world.freeBytes = 1e12;
+  world.takenPorts = [];
   for (const vmDir of world.vmDirs.values()) vmDir.mounted = true;
   for (const process of world.processes.values()) process.silent = false;
   to.controller.driver.fault = undefined;

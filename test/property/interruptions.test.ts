@@ -31,7 +31,17 @@ const DISKS = [
 
 /** The whole life of a VM in five acts; each ends at rest. */
 const ACTS: readonly ((simulation: Simulation) => Promise<unknown>)[] = [
-  (to) => to.createVm({ disks: DISKS }),
+  (to) =>
+    to.createVm({
+      disks: DISKS,
+      networks: [{ name: 'net0', user: { hostForwards: [{ guestPort: 22 }] } }],
+    }),
+  (to) =>
+    to.edit({
+      spec: {
+        networks: [{ name: 'net0', user: { hostForwards: [{ guestPort: 80 }, { hostPort: 8080, guestPort: 80 }] } }],
+      },
+    }),
   (to) => to.edit({ spec: { vcpus: 4, restartedAt: 'again', powerOff: { gracePeriodSeconds: 10 } } }),
   async (to) => {
     const process = to.world.processIn(folderOf());
