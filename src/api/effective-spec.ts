@@ -109,8 +109,8 @@ function derivedMac(uuid: string, name: string): string {
 export interface PendingChange {
   /** As in `spec.disks[root].path`. */
   readonly path: string;
-  readonly from?: string;
-  readonly to?: string;
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
 }
 
 /** What a running process lacks of the wanted spec, over fields that both versions know. */

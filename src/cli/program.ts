@@ -38,6 +38,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./apply.ts')).declareApply,
   },
+  plan: {
+    summary: 'Foretell what apply would do: live, with a restart, or refused',
+    group: OBJECTS,
+    load: async () => (await import('./plan.ts')).declarePlan,
+  },
   edit: {
     summary: 'Edit an object in your editor',
     group: OBJECTS,
@@ -101,7 +106,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
 };
 
 const EXIT_CODES = `
-Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable.
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable,
+7 plan: there are changes.
 Help of one command: qemu-operator COMMAND --help`;
 
 /** A variable that a script forgot to set must not mean another folder. */
@@ -166,7 +172,8 @@ export async function runCli(argv: readonly string[], context: Context, version:
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-    if (!(error instanceof InterruptedError)) context.stderr.write(`${sentenceOf(error)}\n`);
+    const sentence = error instanceof InterruptedError ? '' : sentenceOf(error);
+    if (sentence !== '') context.stderr.write(`${sentence}\n`);
     return exitCodeOf(error);
   }
 }
