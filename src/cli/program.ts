@@ -63,6 +63,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./delete.ts')).declareDelete,
   },
+  events: {
+    summary: 'Show what happened to virtual machines',
+    group: OBJECTS,
+    load: async () => (await import('./events.ts')).declareEvents,
+  },
   start: {
     summary: 'Start virtual machines',
     group: MACHINES,
