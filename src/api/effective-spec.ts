@@ -54,6 +54,9 @@ export const FOLDER_FILES = {
   firmwareVariables: 'efivars.fd',
 } as const;
 
+/** How the files begin that hold a picture of the screen for a moment. */
+export const SCREENSHOT_PREFIX = '.screenshot.';
+
 /** Name of the marker in a vmDir. */
 export const MARKER_FILE = '.qemu-operator.json';
 

@@ -93,6 +93,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: MACHINES,
     load: async () => (await import('./vnc.ts')).declareVnc,
   },
+  screenshot: {
+    summary: 'Save what a virtual machine draws as a PNG picture',
+    group: MACHINES,
+    load: async () => (await import('./screenshot.ts')).declareScreenshot,
+  },
   logs: {
     summary: "Print what happened to a virtual machine and QEMU's log, or its console's",
     group: MACHINES,
