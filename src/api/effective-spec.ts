@@ -82,6 +82,9 @@ export const FOLDER_FILES = {
   jobErrors: 'job.err',
 } as const;
 
+/** How the files begin that hold a picture of the screen for a moment. */
+export const SCREENSHOT_PREFIX = '.screenshot.';
+
 /** Name of the marker in a vmDir. */
 export const MARKER_FILE = '.qemu-operator.json';
 
@@ -155,8 +158,8 @@ function derivedMac(uuid: string, name: string): string {
 export interface PendingChange {
   /** As in `spec.disks[root].path`. */
   readonly path: string;
-  readonly from?: string;
-  readonly to?: string;
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
 }
 
 /**

@@ -1,6 +1,7 @@
 /** On and off: how a process is ended, kept and started. */
 
-import { pendingChanges } from '../api/effective-spec.ts';
+import { type PendingChange, pendingChanges } from '../api/effective-spec.ts';
+import type { VirtualMachineSpec } from '../api/virtual-machine.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked, wait } from './decision.ts';
 import { decideEnd, decideRestart } from './ends.ts';
@@ -161,11 +162,27 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
 }
 
 function restartMessage({ vm, wanted }: Subject, record: OwnershipRecord): string | undefined {
-  if (record.nonce !== vm.spec.restartedAt)
-    return `restarting as requested (restartedAt ${vm.spec.restartedAt ?? 'removed'})`;
-  if (vm.spec.updateStrategy.type !== 'Restart' || record.launch === undefined) return undefined;
-  const first = pendingChanges(record.launch.spec, wanted.launch)[0];
+  const pending = record.launch === undefined ? [] : pendingChanges(record.launch.spec, wanted.launch);
+  return restartCause(vm.spec, record.nonce, pending);
+}
+
+/**
+ * Why a running process has to give way to another one now; undefined: it stays.
+ * @param answered the restartedAt that the last launch answered
+ */
+export function restartCause(
+  { restartedAt, updateStrategy }: Pick<VirtualMachineSpec, 'restartedAt' | 'updateStrategy'>,
+  answered: string | undefined,
+  pending: readonly PendingChange[],
+): string | undefined {
+  if (answered !== restartedAt) return `restarting as requested (restartedAt ${restartedAt ?? 'removed'})`;
+  const first = updateStrategy.type === 'Restart' ? pending[0] : undefined;
   return first === undefined ? undefined : `restarting for the change of ${first.path} (updateStrategy Restart)`;
+}
+
+/** Whether the spec wants no process. */
+export function wantsOff({ powerState }: Pick<VirtualMachineSpec, 'powerState'>): boolean {
+  return powerState === 'PoweredOff' || powerState === 'ForcedOff';
 }
 
 /** A guest that is there but does not run. */
