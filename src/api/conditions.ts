@@ -41,6 +41,7 @@ export const REASONS = [
   'PortInUse',
   'InsufficientMemory',
   'InsufficientStorage',
+  'SecretNotFound',
   'LaunchFailed',
   'CrashLoopBackOff',
   'IOError',

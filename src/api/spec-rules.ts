@@ -53,6 +53,12 @@ function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssu
     ...repeated('spec.disks', disks, 'path', 'is the path of another disk of this VM'),
     ...repeated('spec.networks', networks, 'mac', 'is the mac of another network of this VM'),
   );
+  if (spec.cloudInit?.userData !== undefined && spec.cloudInit.userDataSecretRef !== undefined) {
+    issues.push({
+      field: 'spec.cloudInit.userDataSecretRef',
+      message: 'must be absent where userData is set: a guest has one user data',
+    });
+  }
   for (const { name: cdrom, path } of cdroms) {
     if (!disks.some((disk) => disk.path === path)) continue;
     issues.push({

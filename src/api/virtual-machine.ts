@@ -1,5 +1,6 @@
 /** The VirtualMachine: what is wanted of one VM. */
 import { z } from 'zod';
+import { cloudInit } from './cloud-init.ts';
 import type { ObjectMeta } from './meta.ts';
 import {
   absoluteFolder,
@@ -152,6 +153,11 @@ const spec = (object: ObjectFactory) =>
       .optional()
       .meta({ ...listMap('name'), ...rules(distinct('mac', 'two networks of a VM may not have the same mac')) })
       .describe('Absent: one user-mode network named net0. An empty list: none.'),
+    cloudInit: cloudInit(object)
+      .optional()
+      .describe(
+        'Present: the guest gets a NoCloud seed, a read-only volume labelled cidata. It is made anew at each launch; what cloud-init applies of a later change is in docs/concepts/cloud-init.md.',
+      ),
     graphics: object({ vnc: object({}).optional().describe('Present: there is a display.') })
       .optional()
       .describe(

@@ -32,6 +32,7 @@ const reasons: Readonly<Partial<Record<Reason, string>>> = {
   PortInUse: '端口已被占用',
   InsufficientMemory: '内存不足',
   InsufficientStorage: '存储空间不足',
+  SecretNotFound: '未找到Secret',
   LaunchFailed: '启动失败',
   CrashLoopBackOff: '反复崩溃，等待重试',
   IOError: '磁盘读写错误',

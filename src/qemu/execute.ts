@@ -9,6 +9,7 @@ import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-s
 import type { Monitors } from './monitors.ts';
 import { QmpError, QmpTimeoutError } from './qmp.ts';
 import * as scripts from './scripts.ts';
+import { seedImage } from './seed.ts';
 
 export interface Hands {
   readonly shell: Shell;
@@ -225,6 +226,7 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
       JSON.stringify({ ...next, launch: { ...entry, state: 'starting' } }),
       JSON.stringify({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
+      context.seed === undefined ? '' : seedImage(context.seed).toString('base64'),
       ...argv,
     ],
     { stand, refusal: 'LaunchFailed' },

@@ -38,6 +38,8 @@ export interface SeenVm {
   /** Paths of the other VM folders on the host. */
   readonly otherFolders: ReadonlySet<string>;
   readonly facts: HostFacts;
+  /** The Secret that cloudInit names; undefined where it names none. */
+  readonly secret: SeenSecret | undefined;
   readonly heard: HeardEnd | undefined;
   /** An older object that claims the same (host, vmName), as `namespace/name`. */
   readonly olderRival: string | undefined;
@@ -46,6 +48,11 @@ export interface SeenVm {
   /** Whether an object with this uid exists in the store. */
   readonly uidExists: (uid: string) => boolean;
 }
+
+/** Never its value. */
+export type SeenSecret =
+  | { readonly kind: 'present'; readonly digest: string }
+  | { readonly kind: 'absent'; readonly message: string };
 
 export function act(action: Action, reason: Reason, message: string): Decision {
   return { kind: 'act', action, reason, message };

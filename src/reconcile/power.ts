@@ -7,6 +7,7 @@ import { decideEnd, decideRestart } from './ends.ts';
 import type { SeenProcess } from './observed.ts';
 import { acceleratorOf, qemuProblem, toolProblem } from './readiness.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
+import { secretProblem } from './secrets.ts';
 import { decideStop, stopUnderWay } from './stop.ts';
 import { decideDiskNotes, decideDisks, decideLiveGrowth, storageProblem } from './storage.ts';
 
@@ -61,7 +62,7 @@ export function decideOn(subject: Subject, record: OwnershipRecord, process: See
   if (record.launch !== undefined) return decideGone(subject, record, record.launch);
   const gate = decideRestart(subject, record);
   if (gate === 'stays-off') return staysOff(record);
-  const problem = storageProblem(subject, record) ?? qemuProblem(subject);
+  const problem = storageProblem(subject, record) ?? qemuProblem(subject) ?? secretProblem(subject);
   if (problem !== undefined) return problem;
   const disks = decideDisks(subject, record);
   return disks === undefined ? (gate ?? decideLaunch(subject, record)) : withTools(subject, disks);
@@ -121,7 +122,7 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
       `QEMU (pid ${process.pid}) runs, but its monitor does not answer; it is left alone`,
     );
   }
-  const problem = storageProblem(subject, record) ?? qemuProblem(subject);
+  const problem = storageProblem(subject, record) ?? qemuProblem(subject) ?? secretProblem(subject);
   const restart = restartMessage(subject, record);
   if (restart !== undefined) {
     if (problem !== undefined) return problem;

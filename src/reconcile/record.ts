@@ -31,6 +31,14 @@ const launchSpecSchema = z.object({
   cdroms: z.array(z.object({ name: z.string(), path: z.string() })),
   networks: z.array(z.object({ name: z.string(), mac: z.string() })),
   vnc: z.boolean(),
+  cloudInit: z
+    .object({
+      hostname: z.string(),
+      userData: z.string().optional(),
+      networkData: z.string().optional(),
+      sshAuthorizedKeys: z.string(),
+    })
+    .optional(),
 });
 
 const recordSchema = z.object({

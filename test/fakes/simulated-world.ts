@@ -25,6 +25,8 @@ export interface SimulatedFolder {
   stop?: string | undefined;
   pidfile?: number | undefined;
   log: string;
+  /** The user data in the seed, by its digest. */
+  seed?: string | undefined;
 }
 
 export interface SimulatedProcess {

@@ -89,6 +89,7 @@ export function subject(given: Given = {}): Subject {
     claims: new Map(),
     otherFolders: new Set(),
     facts: FACTS,
+    secret: undefined,
     heard: undefined,
     olderRival: undefined,
     namesake: undefined,
