@@ -1,4 +1,5 @@
 /** A VirtualMachine in full: what it is, why it is so, what comes next, where its files lie. Pure. */
+import type { CloudInit } from '../api/cloud-init.ts';
 import { FOLDER_FILES } from '../api/effective-spec.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { ageOf } from './duration.ts';
@@ -58,9 +59,21 @@ function wantedLines({ spec }: VirtualMachine): string[] {
     ['Firmware', spec.firmware?.type],
     ['Accelerator', spec.accelerator],
     ['CD-ROMs', spec.cdroms?.map(({ name, path }) => `${name} (${path})`).join(', ')],
+    ['Cloud-init', spec.cloudInit && cloudInitWords(spec.cloudInit)],
     ['Power off', `${off.mode}, ${off.gracePeriodSeconds} s grace`],
     ['Update strategy', spec.updateStrategy.type],
   ]);
+}
+
+function cloudInitWords({ hostname, userData, userDataSecretRef: ref, networkData, ...more }: CloudInit): string {
+  const keys = more.sshAuthorizedKeys?.length ?? 0;
+  const given = ref === undefined ? userData && 'user data' : `user data of Secret ${ref.name}, key ${ref.key}`;
+  return [
+    ...(hostname === undefined ? [] : [`hostname ${hostname}`]),
+    given ?? 'user data generated',
+    ...(networkData === undefined ? [] : ['network data']),
+    ...(keys === 0 ? [] : [`${keys} SSH key${keys === 1 ? '' : 's'}`]),
+  ].join(', ');
 }
 
 function processLines({ status }: VirtualMachine, now: number): string[] {
@@ -102,7 +115,7 @@ function pendingLines({ status }: VirtualMachine): string[] {
   return tableSection('Changes that wait for a restart', ['FIELD', 'RUNNING WITH', 'SPEC'], rows);
 }
 
-function fileLines({ status }: VirtualMachine): string[] {
+function fileLines({ status, spec }: VirtualMachine): string[] {
   const folder = status?.folder;
   if (folder === undefined) return [];
   return fields([
@@ -110,6 +123,7 @@ function fileLines({ status }: VirtualMachine): string[] {
     ["QEMU's log", `${folder}/${FOLDER_FILES.log}`],
     ['Console log', `${folder}/${FOLDER_FILES.consoleLog}`],
     ['Monitor', `${folder}/${FOLDER_FILES.userMonitor}`],
+    ['Seed', spec.cloudInit && `${folder}/${FOLDER_FILES.seed} (made anew at each launch)`],
   ]);
 }
 

@@ -10,7 +10,7 @@ import {
   Observable,
   type SchedulerLike,
   Subject,
-  type Subscription,
+  Subscription,
   timer,
 } from 'rxjs';
 import { ExpiredError, messageOf, nearNames } from '../api/errors.ts';
@@ -80,7 +80,12 @@ class Controller {
     const watches = KINDS.toSorted((a) => (a === 'Host' ? -1 : 0)).map((kind) =>
       changes(this.#deps.store, kind, this.#abort.signal, this.#scheduler).subscribe((event) => this.#onChange(event)),
     );
-    this.#subscriptions = [unplaced, ...watches];
+    const secrets = new Subscription(
+      this.#deps.secrets?.follow(() => {
+        for (const { loop } of this.#running.values()) loop.wake();
+      }),
+    );
+    this.#subscriptions = [unplaced, secrets, ...watches];
   }
 
   stop(): void {

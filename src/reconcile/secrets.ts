@@ -9,6 +9,7 @@ import { EffectError } from './driver.ts';
 export const NO_SECRETS: SecretReader = {
   read: async () => undefined,
   setCommand: () => 'this controller was given no Secrets',
+  follow: () => () => undefined,
 };
 
 function refOf({ metadata, spec }: VirtualMachine): SecretRef | undefined {

@@ -152,4 +152,20 @@ export interface SecretReader {
   read(ref: SecretRef): Promise<Uint8Array | undefined>;
   /** The command that sets it, for people. */
   setCommand(ref: SecretRef): string;
+  /** Calls whenever Secrets may have changed, whoever changed them; a hint. Returns what ends it. */
+  follow(onChange: () => void): () => void;
+}
+
+export interface SecretEntry extends SecretRef {
+  readonly bytes: number;
+}
+
+/** Secrets of a place without a cluster, for the commands that keep them. */
+export interface SecretStore extends SecretReader {
+  /** @throws InvalidObjectError for names that are none and values that are empty or too large */
+  set(ref: SecretRef, value: Uint8Array): Promise<'created' | 'configured' | 'unchanged'>;
+  /** Names and sizes, in order; never values. */
+  list(namespace?: string): Promise<SecretEntry[]>;
+  /** @param key absent: all keys. Returns how many keys went. */
+  delete(secret: Pick<SecretRef, 'namespace' | 'name'>, key?: string): Promise<number>;
 }

@@ -1,12 +1,16 @@
 /** The NoCloud seed: what a guest reads of it, what an independent reader of ISO images says, and where secrets may be. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { TestConsole } from '../guests/console.ts';
 import { linuxGuest } from '../guests/linux.ts';
+import { CliRig, MAIN, Running } from './support/cli-rig.ts';
+import { argvOf, processesNaming } from './support/process.ts';
 import { Rig } from './support/rig.ts';
+import { until } from './support/wait.ts';
 
 const SEED = '.qemu-operator.seed.iso';
 const KEY = `ssh-ed25519 ${'A'.repeat(68)} ada@laptop "ünï"`;
@@ -22,6 +26,7 @@ function readIso(path: string): { readonly label: string; readonly files: Readon
   });
   execFileSync('chmod', ['-R', 'u+rwX', folder]);
   const files = readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))] as const);
+  rmSync(folder, { recursive: true });
   return { label: /Volume Id\s*: (.*)/.exec(said)?.[1] ?? '', files: Object.fromEntries(files) };
 }
 
@@ -79,3 +84,89 @@ test('xorriso reads the same label and bytes, on both architectures; the seed is
   await rig.untilGone('web-1');
   expect(existsSync(rig.folder('web-1'))).toBe(false);
 });
+
+describe('a Secret', () => {
+  const SECRET = 'hunter2-9f3a';
+  const USER_DATA = `#cloud-config\npassword: ${SECRET}\n`;
+
+  test('comes from stdin, is waited for, and is nowhere but in its file and in the seed', async ({
+    onTestFinished,
+  }) => {
+    const rig = new CliRig(onTestFinished);
+    const controller = await rig.controller(onTestFinished);
+    const cloudInit = { userDataSecretRef: { name: 'web-1', key: 'user-data' } };
+    const applied = await rig.run(['apply', '-f', rig.manifest('web-1', { cloudInit }), '--wait']);
+    expect(applied.code).toBe(1);
+    expect(applied.stderr).toContain('SecretNotFound');
+    expect(applied.stderr).toContain('qemu-operator secret set web-1 user-data < FILE');
+    const set = await rig.ok(['secret', 'set', 'web-1', 'user-data'], { input: USER_DATA });
+    expect(set.stdout).toBe(`secret/web-1 created (key user-data, ${USER_DATA.length} bytes)\n`);
+    const running = async () => (await vmOf(rig)).status?.phase === 'Running';
+    await until('it runs', running, Boolean);
+    const listed = await rig.ok(['secret', 'list', '-A']);
+    expect(listed.stdout).toMatch(/^default +web-1 +user-data +\d+$/m);
+
+    const seed = join(rig.folder('web-1'), SEED);
+    expect(readIso(seed).files['user-data']?.toString()).toBe(USER_DATA);
+    await rig.ok(['secret', 'set', 'web-1', 'user-data'], { input: USER_DATA.replace('#', '##') });
+    const pending = async () => (await vmOf(rig)).status?.pendingChanges;
+    await until('the change is noticed', pending, (changes) => changes !== undefined);
+    expect(await pending()).toEqual([{ path: 'spec.cloudInit.userData', from: '(secret)', to: '(secret)' }]);
+    const described = await rig.ok(['describe', 'qvm', 'web-1']);
+    expect(described.stdout).toContain('user data of Secret web-1, key user-data');
+    expect(described.stdout).toContain(seed);
+    expect(described.stdout).toContain('at the first boot of a guest only');
+    const logs = await rig.ok(['logs', 'web-1']);
+
+    const secretFile = join(rig.store, '.state', 'secrets', 'default', 'web-1', 'user-data');
+    expect([seed, secretFile].map((path) => statSync(path).mode & 0o777)).toEqual([0o600, 0o600]);
+    expect(filesHolding(rig.root, SECRET).sort()).toEqual([seed, secretFile].sort());
+    const commandLines = processesNaming(rig.root).map((pid) => argvOf(pid).join(' '));
+    expect(commandLines.some((words) => words.includes('qemu-system-x86_64'))).toBe(true);
+    const told = [applied, set, listed, described, logs].map(({ stdout, stderr }) => stdout + stderr);
+    for (const text of [...commandLines, ...told, controller.stderr, controller.stdout])
+      expect(text).not.toContain(SECRET);
+
+    await rig.ok(['secret', 'delete', 'web-1']);
+    await rig.ok(['delete', 'qvm', 'web-1']);
+    expect(filesHolding(rig.root, SECRET)).toEqual([]);
+  });
+
+  test('is told of by names alone: wrong words are refused without repeating a value', async ({ onTestFinished }) => {
+    const rig = new CliRig(onTestFinished);
+    for (const words of [
+      ['web-1', 'k', SECRET],
+      ['web-1', `k=${SECRET}`],
+    ]) {
+      const refused = await rig.run(['secret', 'set', ...words], { input: '' });
+      expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('comes from stdin') });
+      expect(refused.stderr + refused.stdout).not.toContain(SECRET);
+    }
+    expect(await rig.run(['secret', 'set', 'web-1', 'k'], { input: '' })).toMatchObject({ code: 1 });
+    expect(await rig.run(['secret', 'delete', 'web-1'])).toMatchObject({ code: 3 });
+  });
+
+  test('typed on a terminal is not shown', async ({ onTestFinished }) => {
+    const rig = new CliRig(onTestFinished);
+    const command = `'${process.execPath}' '${MAIN}' secret set web-1 k; echo "code $?"`;
+    const words = ['--quiet', '--flush', '--return', '--command', command, '/dev/null'];
+    const child = spawn('script', words, { cwd: rig.root, env: { ...rig.env, SHELL: '/bin/sh' }, stdio: 'pipe' });
+    const terminal = new Running(child, undefined);
+    await terminal.says(/not shown\): /);
+    child.stdin.write(`${SECRET}x\x7f\r`);
+    expect((await terminal.ended).stdout).toMatch(new RegExp(`created \\(key k, ${SECRET.length} bytes\\)[^]*code 0`));
+    expect(terminal.stdout).not.toContain(SECRET);
+  });
+});
+
+async function vmOf(rig: CliRig): Promise<VirtualMachine> {
+  return JSON.parse((await rig.ok(['get', 'qvm', 'web-1', '-o', 'json'])).stdout) as VirtualMachine;
+}
+
+/** Regular files below a folder with this text in them: store, logs, records, images. */
+function filesHolding(folder: string, text: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter((path) => readFileSync(path).includes(text));
+}

@@ -36,6 +36,7 @@ export class Simulation {
   readonly secrets: SecretReader = {
     read: async () => (this.secret === undefined ? undefined : Buffer.from(this.secret)),
     setCommand: ({ name, key }) => `set ${name} ${key}`,
+    follow: () => () => undefined,
   };
   readonly journal: JournalEntry[] = [];
   readonly events: LoopEvent[] = [];
