@@ -4,13 +4,15 @@ import { Writable } from 'node:stream';
 import type { Context } from './context.ts';
 import { InterruptedError, usageError } from './exit-codes.ts';
 
-const NOWHERE = () => new Writable({ write: (_chunk, _encoding, done) => done() });
+function nowhere(): Writable {
+  return new Writable({ write: (_chunk, _encoding, done) => done() });
+}
 
 /** One line, without its end. @throws InterruptedError at Ctrl-C */
 export async function promptHidden({ stdin, stderr }: Context, question: string): Promise<Buffer> {
+  // The line editor echoes to its output alone: that is nowhere. It begins before anybody is asked to type.
+  const editor = createInterface({ input: stdin, output: nowhere(), terminal: true, historySize: 0 });
   stderr.write(question);
-  // The line editor echoes to its output alone: that is nowhere.
-  const editor = createInterface({ input: stdin, output: NOWHERE(), terminal: true, historySize: 0 });
   try {
     return await new Promise<Buffer>((resolve, reject) => {
       editor.once('line', (line) => resolve(Buffer.from(line, 'utf8')));

@@ -47,7 +47,7 @@ export const LAUNCH = `
 before=$1 starting=$2 running=$3 variables=$4 seed=$5; shift 5
 cd "$folder" || return 1
 if [ -z "$seed" ]; then
-  rm -f ${FOLDER_FILES.seed} || return 1
+  rm -f ${FOLDER_FILES.seed} ${FOLDER_FILES.seed}.tmp || return 1
 else
   printf '%s' "$seed" | base64 -d >${FOLDER_FILES.seed}.tmp && sync ${FOLDER_FILES.seed}.tmp &&
     mv -f ${FOLDER_FILES.seed}.tmp ${FOLDER_FILES.seed} || { rm -f ${FOLDER_FILES.seed}.tmp; fail "cannot write ${FOLDER_FILES.seed}"; return 1; }

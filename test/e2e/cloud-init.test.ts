@@ -9,7 +9,8 @@ import { TestConsole } from '../guests/console.ts';
 import { linuxGuest } from '../guests/linux.ts';
 import { CliRig, MAIN, Running } from './support/cli-rig.ts';
 import { argvOf, processesNaming } from './support/process.ts';
-import { Rig } from './support/rig.ts';
+import { conditionOf, Rig, testFolder } from './support/rig.ts';
+import { standIn, TestShell } from './support/stand-ins.ts';
 import { until } from './support/wait.ts';
 
 const SEED = '.qemu-operator.seed.iso';
@@ -85,6 +86,65 @@ test('xorriso reads the same label and bytes, on both architectures; the seed is
   expect(existsSync(rig.folder('web-1'))).toBe(false);
 });
 
+describe('a change', () => {
+  test('waits for a restart and is in the next seed, of the same instance; without cloudInit the seed goes', async ({
+    onTestFinished,
+  }) => {
+    const rig = await Rig.start(onTestFinished);
+    await rig.create('web-1');
+    const bare = await rig.untilRunning('web-1');
+    await rig.edit('web-1', { cloudInit: { sshAuthorizedKeys: [KEY] } });
+    const required = (vm: VirtualMachine) => conditionOf(vm, 'RestartRequired')?.status === 'True';
+    const added = await rig.until('web-1', 'RestartRequired', required);
+    expect(added.status?.pendingChanges).toEqual([{ path: 'spec.cloudInit', to: 'seed attached' }]);
+    expect([existsSync(seedOf(rig, 'web-1')), conditionOf(added, 'Ready')?.status]).toEqual([false, 'True']);
+    await rig.edit('web-1', { restartedAt: '1' });
+    const first = await rig.untilRestarted('web-1', bare);
+    const before = readIso(seedOf(rig, 'web-1')).files;
+
+    await rig.edit('web-1', { cloudInit: { hostname: 'other', userData: '#!/bin/sh\n' } });
+    const changed = await rig.until('web-1', 'RestartRequired', required);
+    expect(conditionOf(changed, 'RestartRequired')?.message).toBe(
+      'a restart applies: spec.cloudInit.hostname, spec.cloudInit.userData; cloud-init applies user data, keys and network data at the first boot of a guest only',
+    );
+    expect(readIso(seedOf(rig, 'web-1')).files).toEqual(before);
+    await rig.edit('web-1', { updateStrategy: { type: 'Restart' } });
+    const second = await rig.untilRestarted('web-1', first);
+    const after = readIso(seedOf(rig, 'web-1')).files;
+    const instance = ({ 'meta-data': text = Buffer.alloc(0) }: typeof after) => text.toString().split('\n')[0];
+    expect([after['user-data']?.toString(), instance(after)]).toEqual(['#!/bin/sh\n', instance(before)]);
+
+    await rig.edit('web-1', { cloudInit: null });
+    await rig.untilRestarted('web-1', second);
+    expect(readdirSync(rig.folder('web-1')).filter((name) => name.includes('seed'))).toEqual([]);
+  });
+
+  test('a disk may not lie where the seed does', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    const path = seedOf(rig, 'web-1');
+    await rig.create('web-1', { disks: [{ name: 'root', size: '1Mi', path }] });
+    expect(conditionOf(await rig.untilReason('web-1', 'PathNotAllowed'), 'Ready')?.message).toContain(SEED);
+    expect(existsSync(path)).toBe(false);
+  });
+});
+
+test('a seed that cannot be written: nothing is started, nothing half written is left, and it is tried again', async ({
+  onTestFinished,
+}) => {
+  const root = testFolder(onTestFinished);
+  const full = 'printf half; echo "write error: No space left on device" >&2; exit 1';
+  const text = `#!/bin/sh\n[ "$1" = -d ] || exec /usr/bin/base64 "$@"\n${full}\n`;
+  const shell = new TestShell({ path: standIn(join(root, 'bin'), 'base64', text) });
+  const rig = await Rig.start(onTestFinished, { root, shell });
+  await rig.create('web-1', { cloudInit: {} });
+  expect(conditionOf(await rig.untilReason('web-1', 'InsufficientStorage'), 'Ready')?.message).toContain(SEED);
+  expect(readdirSync(rig.folder('web-1')).filter((name) => name.includes('seed'))).toEqual([]);
+  expect(processesNaming(rig.folder('web-1'))).toEqual([]);
+  shell.path = undefined;
+  await rig.untilRunning('web-1');
+  expect(readIso(seedOf(rig, 'web-1')).label).toBe('cidata');
+});
+
 describe('a Secret', () => {
   const SECRET = 'hunter2-9f3a';
   const USER_DATA = `#cloud-config\npassword: ${SECRET}\n`;
@@ -125,7 +185,7 @@ describe('a Secret', () => {
     expect(commandLines.some((words) => words.includes('qemu-system-x86_64'))).toBe(true);
     const told = [applied, set, listed, described, logs].map(({ stdout, stderr }) => stdout + stderr);
     for (const text of [...commandLines, ...told, controller.stderr, controller.stdout])
-      expect(text).not.toContain(SECRET);
+      for (const form of formsOf(SECRET)) expect(text).not.toContain(form);
 
     await rig.ok(['secret', 'delete', 'web-1']);
     await rig.ok(['delete', 'qvm', 'web-1']);
@@ -163,10 +223,20 @@ async function vmOf(rig: CliRig): Promise<VirtualMachine> {
   return JSON.parse((await rig.ok(['get', 'qvm', 'web-1', '-o', 'json'])).stdout) as VirtualMachine;
 }
 
+/** A text as it is, and in base64 at each of the three places where it may begin. */
+function formsOf(text: string): string[] {
+  const shifted = [0, 1, 2].map((before) => Buffer.from(' '.repeat(before) + text).toString('base64'));
+  // The groups at both ends hold bytes of the neighbours.
+  return [text, ...shifted.map((form) => form.slice(4, -4))];
+}
+
 /** Regular files below a folder with this text in them: store, logs, records, images. */
 function filesHolding(folder: string, text: string): string[] {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name))
-    .filter((path) => readFileSync(path).includes(text));
+    .filter((path) => {
+      const bytes = readFileSync(path);
+      return formsOf(text).some((form) => bytes.includes(form));
+    });
 }

@@ -218,6 +218,7 @@ class Effects {
       folder: this.#path,
       spec,
       diskBytes,
+      seed: this.#folder.seed,
       guest: 'running',
       silent: false,
     };

@@ -36,6 +36,8 @@ export interface SimulatedProcess {
   readonly folder: string;
   readonly spec: LaunchSpec;
   readonly diskBytes: Map<string, number>;
+  /** As the folder had it at the start. */
+  readonly seed?: string | undefined;
   guest: GuestStatus;
   silent: boolean;
   /** When the guest will have powered itself off, asked to. */

@@ -33,7 +33,7 @@ export class Simulation {
   readonly store: Store = createMemoryStore();
   /** What the only Secret holds; undefined: there is none. */
   secret: string | undefined;
-  readonly secrets: SecretReader = {
+  readonly secrets: { -readonly [F in keyof SecretReader]: SecretReader[F] } = {
     read: async () => (this.secret === undefined ? undefined : Buffer.from(this.secret)),
     setCommand: ({ name, key }) => `set ${name} ${key}`,
     follow: () => () => undefined,

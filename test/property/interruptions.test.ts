@@ -31,6 +31,7 @@ const ACTS: readonly ((simulation: Simulation) => Promise<unknown>)[] = [
         { name: 'root', size: '1Gi' },
         { name: 'data', path: '/data/existing.qcow2' },
       ],
+      cloudInit: { userDataSecretRef: { name: 'web-1', key: 'user-data' } },
     }),
   (to) => to.edit({ spec: { vcpus: 4, restartedAt: 'again', powerOff: { gracePeriodSeconds: 10 } } }),
   async (to) => {
@@ -53,6 +54,7 @@ const ACTS: readonly ((simulation: Simulation) => Promise<unknown>)[] = [
 async function live(interruption?: Interruption): Promise<{ outcome: Outcome; journal: readonly JournalEntry[] }> {
   const simulation = await Simulation.withHost();
   simulation.world.addFile('/data/existing.qcow2');
+  simulation.secret = '#cloud-config';
   let effects = 0;
   let killed = false;
   const fault = () => {
