@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { cloudInitChanges, type LaunchCloudInit, launchCloudInit } from './cloud-init.ts';
 import type { Host } from './host.ts';
 import { parseQuantity, toMiB } from './quantity.ts';
-import type { Architecture, DiskFormat, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
+import type { Architecture, DiskFormat, DiskSpec, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
 
 /** All that a QEMU process is started from. The launch record keeps it; the difference to it is what is pending. */
 export interface LaunchSpec {
@@ -24,12 +24,20 @@ export interface LaunchSpec {
   readonly cloudInit?: LaunchCloudInit | undefined;
 }
 
+/** What a disk is made from: exactly one of url and path. */
+export interface EffectiveImage {
+  readonly url?: string;
+  readonly path?: string;
+  readonly checksum?: { readonly algorithm: 'sha256' | 'sha512'; readonly digest: string };
+}
+
 export interface EffectiveDisk {
   readonly name: string;
   readonly path: string;
   readonly format: DiskFormat;
-  /** Absent: the size of the existing file. */
+  /** Absent: the size of the existing file or of the image. */
   readonly sizeBytes?: number;
+  readonly image?: EffectiveImage;
   readonly reclaimPolicy?: 'Delete' | 'Retain';
 }
 
@@ -57,10 +65,18 @@ export const FOLDER_FILES = {
   firmwareVariables: 'efivars.fd',
   // A seed that a person made may well be `seed.iso`.
   seed: '.qemu-operator.seed.iso',
+  job: 'job.json',
+  jobScript: 'job.sh',
+  jobLock: 'job.lock',
+  jobHeaders: 'job.headers',
+  jobErrors: 'job.err',
 } as const;
 
 /** Name of the marker in a vmDir. */
 export const MARKER_FILE = '.qemu-operator.json';
+
+/** Name of the folder in a vmDir that keeps the images which were fetched, each under its checksum. */
+export const IMAGES_FOLDER = '.qemu-operator.images';
 
 export function vmNameOf(vm: Pick<VirtualMachine, 'metadata' | 'spec'>): string {
   return vm.spec.vmName ?? vm.metadata.name;
@@ -88,12 +104,22 @@ export function effectiveSpec(
       format: disk.format,
       // qemu-img works in sectors.
       ...(sizeBytes === undefined ? {} : { sizeBytes: Math.ceil(sizeBytes / 512) * 512 }),
+      ...(disk.image === undefined ? {} : { image: effectiveImage(disk.image) }),
       ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
     };
   });
   const launch = launchSpec(spec, disks, spec.uuid ?? uuid ?? vm.metadata.uid);
   const cloudInit = spec.cloudInit && launchCloudInit(spec.cloudInit, vm.metadata, secretDigest);
   return { vmName, vmDir, folder, disks, launch: cloudInit === undefined ? launch : { ...launch, cloudInit } };
+}
+
+function effectiveImage({ url, path, checksum }: NonNullable<DiskSpec['image']>): EffectiveImage {
+  const [algorithm, digest] = (checksum?.split(':') ?? []) as ['sha256' | 'sha512', string];
+  return {
+    ...(url === undefined ? {} : { url }),
+    ...(path === undefined ? {} : { path }),
+    ...(checksum === undefined ? {} : { checksum: { algorithm, digest } }),
+  };
 }
 
 function launchSpec(spec: VirtualMachineSpec, disks: readonly EffectiveDisk[], uuid: string): LaunchSpec {

@@ -113,6 +113,21 @@ export const absolutePath = () => path(`^(/${SEGMENT})+$`);
 /** The root itself is no file; as an allowed folder it means everything. */
 export const absoluteFolder = () => path(`^(/|(/${SEGMENT})+)$`);
 
+/** No user and password: a URL is shown, logged and kept. */
+export const imageUrl = () =>
+  matching(
+    2048,
+    /^https?:\/\/([0-9A-Za-z.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(\/[!#-[\]-~]*)?$/,
+    'an http or https URL without user, password, spaces, quotes and backslashes',
+  );
+
+export const checksum = () =>
+  matching(
+    136,
+    /^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/,
+    'sha256: with 64, or sha512: with 128 hexadecimal digits in lower case',
+  );
+
 const QUANTITY = new RegExp(QUANTITY_PATTERN);
 export const QUANTITY_WORDS = 'a quantity such as 2Gi, 512Mi or 20G';
 

@@ -5,10 +5,11 @@
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
+import { decideUselessJob } from './images.ts';
+import { OWN_FILES } from './paths.ts';
 import { decideOff, decideOn } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
-import { OWN_FILES } from './storage.ts';
 
 export function isPaused(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
   const value = metadata.annotations?.[ANNOTATIONS.paused];
@@ -84,6 +85,12 @@ function decideUnowned(subject: Subject, provisioned: string | undefined, here: 
   }
   if (seen.namesake !== undefined)
     return blocked('NameConflict', `VM ${seen.namesake} has the name ${wanted.vmName} on this host, in another vmDir`);
+  const taken = seen.folder?.entries.find((name) => OWN_FILES.has(name));
+  if (taken !== undefined)
+    return blocked(
+      'NameConflict',
+      `${wanted.folder} exists and holds ${taken}, a name that qemu-operator keeps for its own files; move that file away, and the folder is taken with all else in it`,
+    );
   return act({ type: 'claim-folder' }, 'Provisioning', `making ${wanted.folder}`);
 }
 
@@ -173,5 +180,8 @@ function decideDeletion(subject: Subject): Decision {
   const process = seen.folder?.process;
   if (process?.kind === 'present')
     return decideStop(subject, process, { reason: 'StoppedByRequest', message: 'the VM is being deleted' });
-  return act({ type: 'remove-files' }, 'Terminating', 'removing the files of the VM');
+  return (
+    decideUselessJob(subject, state.record, false) ??
+    act({ type: 'remove-files' }, 'Terminating', 'removing the files of the VM')
+  );
 }

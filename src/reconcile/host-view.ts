@@ -9,8 +9,8 @@ import { decideVmDir, type VmDirDecision } from './decide-host.ts';
 import { EffectError, type HostDriver } from './driver.ts';
 import { hostStatusOf } from './host-status.ts';
 import type { Look, SeenHost } from './observed.ts';
+import { inside } from './paths.ts';
 import { writeStatus } from './status-writer.ts';
-import { inside } from './storage.ts';
 import { wantedOf } from './subject.ts';
 
 export interface HostViewDependencies {

@@ -9,6 +9,7 @@ export function phaseOf(vm: VirtualMachine, decision: Decision, process: SeenPro
   if (process.kind === 'present') return presentPhase(decision, process);
   switch (decision.reason) {
     case 'Provisioning':
+    case 'ImageDownloading':
       return 'Provisioning';
     case 'Starting':
       return 'Starting';

@@ -4,6 +4,7 @@ import { pendingChanges } from '../api/effective-spec.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked, wait } from './decision.ts';
 import { decideEnd, decideRestart } from './ends.ts';
+import { awaitsImage, decideUselessJob } from './images.ts';
 import type { SeenProcess } from './observed.ts';
 import { acceleratorOf, qemuProblem, toolProblem } from './readiness.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
@@ -32,9 +33,12 @@ export function decideOff(subject: Subject, record: OwnershipRecord, process: Se
   if ((ended || record.nonce !== subject.vm.spec.restartedAt) && record.off !== true) {
     return act({ type: 'note-off' }, 'Stopped', 'noting that the VM is switched off');
   }
-  const storage = storageProblem(subject, record) ?? decideDisks(subject, record);
+  const storage =
+    decideUselessJob(subject, record, false) ?? storageProblem(subject, record) ?? decideDisks(subject, record, false);
   if (storage !== undefined) return withTools(subject, storage);
-  return { kind: 'settled', reason: 'Stopped', message: 'the VM is stopped, as powerState wants' };
+  const waiting = subject.wanted.disks.find((disk) => awaitsImage(subject, record, disk));
+  const later = waiting === undefined ? '' : `; disk ${waiting.name} is made from its image when it is switched on`;
+  return { kind: 'settled', reason: 'Stopped', message: `the VM is stopped, as powerState wants${later}` };
 }
 
 /** A launched process is gone: its end is noted before anything else. */
@@ -62,15 +66,19 @@ export function decideOn(subject: Subject, record: OwnershipRecord, process: See
   if (record.launch !== undefined) return decideGone(subject, record, record.launch);
   const gate = decideRestart(subject, record);
   if (gate === 'stays-off') return staysOff(record);
-  const problem = storageProblem(subject, record) ?? qemuProblem(subject) ?? secretProblem(subject);
+  const problem =
+    decideUselessJob(subject, record, true) ??
+    storageProblem(subject, record) ??
+    qemuProblem(subject) ??
+    secretProblem(subject);
   if (problem !== undefined) return problem;
-  const disks = decideDisks(subject, record);
+  const disks = decideDisks(subject, record, true);
   return disks === undefined ? (gate ?? decideLaunch(subject, record)) : withTools(subject, disks);
 }
 
 /** Disks are made and grown by qemu-img. */
 function withTools(subject: Subject, decision: Decision): Decision {
-  const needed = decision.kind === 'act' && ['create-disk', 'grow-disk'].includes(decision.action.type);
+  const needed = decision.kind === 'act' && ['create-disk', 'start-copy', 'grow-disk'].includes(decision.action.type);
   return (needed ? toolProblem(subject) : undefined) ?? decision;
 }
 

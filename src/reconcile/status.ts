@@ -7,11 +7,10 @@ import { formatQuantity } from '../api/quantity.ts';
 import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual-machine.ts';
 import { isPaused } from './decide.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
+import { historyOf, newsOf, withProgress } from './history.ts';
 import type { SeenProcess } from './observed.ts';
 import { phaseOf } from './phase.ts';
 import { type OwnershipRecord, reclaimOf } from './record.ts';
-
-const MAX_HISTORY = 20;
 
 /** An action that failed, and when it is tried again. */
 export interface Failure {
@@ -58,7 +57,7 @@ export function statusOf(vm: VirtualMachine, pass: Pass, source?: SourceProblem)
     message: message.slice(0, 1024),
     conditions: conditionsFrom(findings, previous?.conditions, at, generation),
     ...facts,
-    history: historyOf(previous, findings[0], at),
+    history: historyOf(previous, newsOf(findings[0], pass), at),
   });
 }
 
@@ -112,7 +111,7 @@ function recordOf({ subject }: SeenPass): OwnershipRecord | undefined {
 function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   const { decision, failure } = pass;
   const reason = failure?.reason ?? decision.reason;
-  const message = failure?.message ?? decision.message;
+  const message = failure?.message ?? withProgress(decision);
   const paused = decision.reason === 'PausedByOperator';
   const findings: Finding[] = [
     { type: 'Ready', status: decision.kind === 'settled' ? 'True' : paused ? 'Unknown' : 'False', reason, message },
@@ -194,6 +193,7 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
   const pending = pendingOf(pass);
   const next =
     failure?.nextAttemptAt ??
+    ('retryAt' in decision ? decision.retryAt : undefined) ??
     (decision.reason === 'CrashLoopBackOff' && decision.kind === 'wait' ? subject.seen.at + decision.forMs : undefined);
   const end = record?.end;
   return {
@@ -274,18 +274,3 @@ function disksOf(pass: SeenPass, record: OwnershipRecord): DiskStatus[] {
 }
 
 const DISK_STATES = { creating: 'Creating', created: 'Created', attached: 'Attached' } as const;
-
-/** A line whenever the reason for the VM's state changes: what happened, why, and what comes next. */
-function historyOf(
-  previous: VirtualMachineStatus | undefined,
-  ready: Finding | undefined,
-  at: string,
-): VirtualMachineStatus['history'] {
-  const history = previous?.history ?? [];
-  if (ready === undefined) return history;
-  const message = ready.message.slice(0, 512);
-  // A step that is taken again and again (a powerdown that is sent anew) is told once while its reason lasts.
-  const since = history.findLastIndex(({ reason }) => reason !== ready.reason) + 1;
-  if (history.slice(since).some((line) => line.message === message)) return history;
-  return [...history, { at, reason: ready.reason, message }].slice(-MAX_HISTORY);
-}

@@ -91,7 +91,7 @@ export class SimulatedHost implements HostDriver {
     const paths = new Set([
       ...request.paths,
       ...request.vms.flatMap(({ disks, launch, folder }) => [
-        ...disks.map(({ path }) => path),
+        ...disks.flatMap(({ path, image }) => (image?.path === undefined ? path : [path, image.path])),
         ...launch.cdroms.map(({ path }) => path),
         folder,
       ]),
@@ -129,7 +129,8 @@ export class SimulatedHost implements HostDriver {
   }
 
   #folder(path: string, asked: boolean): SeenFolder {
-    const { record, stop, log, pidfile, seed } = this.#world.folders.get(path) ?? { log: '' };
+    const folder = this.#world.folders.get(path) ?? { log: '' };
+    const { record, stop, log, pidfile, seed } = folder;
     const prefix = `${path}/`;
     return {
       path,
@@ -145,6 +146,7 @@ export class SimulatedHost implements HostDriver {
           .map((file) => file.slice(prefix.length)),
       ],
       process: this.#process(path, asked, pidfile),
+      job: folder.job === undefined ? undefined : this.#world.jobAt(folder),
       logTail: asked ? log : '',
     };
   }

@@ -101,6 +101,18 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
     () => onCreate(vmDocument(root({ size: '5Pi' }))),
     'spec.disks[root].size',
   ],
+  'VirtualMachine.spec.disks[]: image is immutable': [
+    () => onUpdate(root({ image: { path: '/a' } }), root({ image: { path: '/b' } })),
+    'spec.disks[root].image',
+  ],
+  'VirtualMachine.spec.disks[].image: must have exactly one of url and path': [
+    () => onCreate(vmDocument(root({ image: { url: 'https://a.example/i', path: '/i' } }))),
+    'spec.disks[root].image',
+  ],
+  'VirtualMachine.spec.disks[].image: is required for an http: url, which anybody on the way could change': [
+    () => onCreate(vmDocument(root({ image: { url: 'http://a.example/i' } }))),
+    'spec.disks[root].image.checksum',
+  ],
   'VirtualMachine.spec.networks: two networks of a VM may not have the same mac': [
     () =>
       onCreate(
