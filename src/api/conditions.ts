@@ -47,6 +47,7 @@ export const REASONS = [
   'BridgeNotAllowed',
   'InsufficientMemory',
   'InsufficientStorage',
+  'SecretNotFound',
   'LaunchFailed',
   'CrashLoopBackOff',
   'IOError',

@@ -3,6 +3,7 @@
  * loop, `plan` and the tools foresee the same.
  */
 import { createHash } from 'node:crypto';
+import { cloudInitChanges, type LaunchCloudInit, launchCloudInit } from './cloud-init.ts';
 import type { Host } from './host.ts';
 import type { HostForward } from './networks.ts';
 import { parseQuantity, toMiB } from './quantity.ts';
@@ -20,6 +21,8 @@ export interface LaunchSpec {
   readonly cdroms: readonly { readonly name: string; readonly path: string }[];
   readonly networks: readonly LaunchNetwork[];
   readonly vnc: boolean;
+  /** Absent: no seed. */
+  readonly cloudInit?: LaunchCloudInit | undefined;
 }
 
 /** What a disk is made from: exactly one of url and path. */
@@ -75,6 +78,8 @@ export const FOLDER_FILES = {
   consoleHolder: 'console.holder',
   vnc: 'vnc.sock',
   firmwareVariables: 'efivars.fd',
+  // A seed that a person made may well be `seed.iso`.
+  seed: '.qemu-operator.seed.iso',
   job: 'job.json',
   jobScript: 'job.sh',
   jobLock: 'job.lock',
@@ -97,8 +102,14 @@ export function vmNameOf(vm: Pick<VirtualMachine, 'metadata' | 'spec'>): string 
 
 /**
  * @param uuid the one kept in the VM's record, used where the spec says none; absent before its first launch
+ * @param secretDigest of the value that cloudInit.userDataSecretRef names; absent where nobody looked or it is not there
  */
-export function effectiveSpec(vm: VirtualMachine, host: Pick<Host, 'spec'>, uuid?: string): EffectiveSpec {
+export function effectiveSpec(
+  vm: VirtualMachine,
+  host: Pick<Host, 'spec'>,
+  uuid?: string,
+  secretDigest?: string,
+): EffectiveSpec {
   const { spec } = vm;
   const vmName = vmNameOf(vm);
   const vmDir = spec.vmDir ?? host.spec.vmDir;
@@ -115,7 +126,9 @@ export function effectiveSpec(vm: VirtualMachine, host: Pick<Host, 'spec'>, uuid
       ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
     };
   });
-  return { vmName, vmDir, folder, disks, launch: launchSpec(spec, disks, spec.uuid ?? uuid ?? vm.metadata.uid) };
+  const launch = launchSpec(spec, disks, spec.uuid ?? uuid ?? vm.metadata.uid);
+  const cloudInit = spec.cloudInit && launchCloudInit(spec.cloudInit, vm.metadata, secretDigest);
+  return { vmName, vmDir, folder, disks, launch: cloudInit === undefined ? launch : { ...launch, cloudInit } };
 }
 
 function effectiveImage({ url, path, checksum }: NonNullable<DiskSpec['image']>): EffectiveImage {
@@ -181,7 +194,7 @@ export function pendingChanges(launched: LaunchSpec, wanted: LaunchSpec): Pendin
   compareLists('spec.disks', launched.disks, wanted.disks, ({ path, format }) => `${path} (${format})`, changes);
   compareLists('spec.cdroms', launched.cdroms, wanted.cdroms, ({ path }) => path, changes);
   compareLists('spec.networks', launched.networks, wanted.networks, networkWords, changes);
-  return changes;
+  return [...changes, ...cloudInitChanges(launched.cloudInit, wanted.cloudInit)];
 }
 
 function networkWords({ mac, bridge }: LaunchNetwork): string {

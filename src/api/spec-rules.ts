@@ -56,6 +56,12 @@ function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssu
     ...networks.flatMap(networkIssues),
   );
   issues.push(...disks.flatMap(({ name: disk, image }) => imageIssues(`spec.disks[${disk}].image`, image)));
+  if (spec.cloudInit?.userData !== undefined && spec.cloudInit.userDataSecretRef !== undefined) {
+    issues.push({
+      field: 'spec.cloudInit.userDataSecretRef',
+      message: 'must be absent where userData is set: a guest has one user data',
+    });
+  }
   for (const { name: cdrom, path } of cdroms) {
     if (!disks.some((disk) => disk.path === path)) continue;
     issues.push({

@@ -1,5 +1,6 @@
 /** The VirtualMachine: what is wanted of one VM. */
 import { z } from 'zod';
+import { cloudInit } from './cloud-init.ts';
 import type { ObjectMeta } from './meta.ts';
 import { networks } from './networks.ts';
 import {
@@ -165,6 +166,11 @@ const spec = (object: ObjectFactory) =>
       .meta(listMap('name'))
       .describe('CD-ROM drives, always read-only.'),
     networks: networks(object),
+    cloudInit: cloudInit(object)
+      .optional()
+      .describe(
+        'Present: the guest gets a NoCloud seed, a read-only volume labelled cidata. It is made anew at each launch; what cloud-init applies of a later change is in docs/concepts/cloud-init.md.',
+      ),
     graphics: object({ vnc: object({}).optional().describe('Present: there is a display.') })
       .optional()
       .describe(

@@ -1,4 +1,5 @@
 /** A VirtualMachine in full: what it is, why it is so, what comes next, where its files lie. Pure. */
+import type { CloudInit } from '../api/cloud-init.ts';
 import { findCondition } from '../api/conditions.ts';
 import { FOLDER_FILES } from '../api/effective-spec.ts';
 import { forwardWords } from '../api/networks.ts';
@@ -78,9 +79,21 @@ function wantedLines({ spec }: VirtualMachine): string[] {
     ['Firmware', spec.firmware?.type],
     ['Accelerator', spec.accelerator],
     ['CD-ROMs', spec.cdroms?.map(({ name, path }) => `${name} (${path})`).join(', ')],
+    ['Cloud-init', spec.cloudInit && cloudInitWords(spec.cloudInit)],
     ['Power off', `${off.mode}, ${off.gracePeriodSeconds} s grace`],
     ['Update strategy', spec.updateStrategy.type],
   ]);
+}
+
+function cloudInitWords({ hostname, userData, userDataSecretRef: ref, networkData, ...more }: CloudInit): string {
+  const keys = more.sshAuthorizedKeys?.length ?? 0;
+  const given = ref === undefined ? userData && 'user data' : `user data of Secret ${ref.name}, key ${ref.key}`;
+  return [
+    ...(hostname === undefined ? [] : [`hostname ${hostname}`]),
+    given ?? 'user data generated',
+    ...(networkData === undefined ? [] : ['network data']),
+    ...(keys === 0 ? [] : [`${keys} SSH key${keys === 1 ? '' : 's'}`]),
+  ].join(', ');
 }
 
 function processLines({ status }: VirtualMachine, now: number): string[] {

@@ -68,6 +68,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./events.ts')).declareEvents,
   },
+  secret: {
+    summary: 'Keep values that no manifest should hold, such as user data with passwords',
+    group: OBJECTS,
+    load: async () => (await import('./secret.ts')).declareSecret,
+  },
   start: {
     summary: 'Start virtual machines',
     group: MACHINES,

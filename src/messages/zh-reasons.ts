@@ -38,6 +38,7 @@ const reasons: Readonly<Partial<Record<Reason, string>>> = {
   BridgeNotAllowed: '主机不允许使用该网桥',
   InsufficientMemory: '内存不足',
   InsufficientStorage: '存储空间不足',
+  SecretNotFound: '未找到Secret',
   LaunchFailed: '启动失败',
   CrashLoopBackOff: '反复崩溃，等待重试',
   IOError: '磁盘读写错误',

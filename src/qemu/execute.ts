@@ -11,6 +11,7 @@ import { forward, noteRefusal } from './forward.ts';
 import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
 import { QmpError, QmpTimeoutError } from './qmp.ts';
 import * as scripts from './scripts.ts';
+import { seedImage } from './seed.ts';
 
 const EXECUTORS: Executors = {
   'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [JSON.stringify(newRecord(hands.context))]),
@@ -117,6 +118,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
       JSON.stringify({ ...next, launch: { ...entry, state: 'starting' } }),
       JSON.stringify({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
+      context.seed === undefined ? '' : seedImage(context.seed).toString('base64'),
       ...argv,
     ],
     { stand, refusal: 'LaunchFailed' },

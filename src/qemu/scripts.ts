@@ -49,10 +49,20 @@ qemu-img resize -q -f qcow2 "$1" "$2" >&2 9>&- || return 1
 w "$record" "$3"
 `;
 
-/** With -D, QEMU's complaints go to its log once that is open; before, to stderr. */
+/**
+ * The seed comes as base64 and passes through builtins and pipes alone: it may hold secrets. One that is no longer
+ * wanted goes, and its secrets with it.
+ * With -D, QEMU's complaints go to its log once that is open; before, to stderr.
+ */
 export const LAUNCH = `
-before=$1 starting=$2 running=$3 variables=$4; shift 4
+before=$1 starting=$2 running=$3 variables=$4 seed=$5; shift 5
 cd "$folder" || return 1
+if [ -z "$seed" ]; then
+  rm -f ${FOLDER_FILES.seed} ${FOLDER_FILES.seed}.tmp || return 1
+else
+  printf '%s' "$seed" | base64 -d >${FOLDER_FILES.seed}.tmp && sync ${FOLDER_FILES.seed}.tmp &&
+    mv -f ${FOLDER_FILES.seed}.tmp ${FOLDER_FILES.seed} || { rm -f ${FOLDER_FILES.seed}.tmp; fail "cannot write ${FOLDER_FILES.seed}"; return 1; }
+fi
 if [ -n "$variables" ] && ! [ -e ${FOLDER_FILES.firmwareVariables} ]; then
   cp --sparse=always "$variables" ${FOLDER_FILES.firmwareVariables}.tmp && chmod 600 ${FOLDER_FILES.firmwareVariables}.tmp &&
     mv -f ${FOLDER_FILES.firmwareVariables}.tmp ${FOLDER_FILES.firmwareVariables} || return 1
@@ -108,7 +118,7 @@ rm -f ${Object.values(FOLDER_FILES)
   .map((name) => `'${name}'`)
   .join(
     ' ',
-  )} ${FOLDER_FILES.log}.1 ${FOLDER_FILES.log}.stderr ${FOLDER_FILES.firmwareVariables}.tmp ./${FOLDER_FILES.record}.tmp* ./${FOLDER_FILES.stop}.tmp* ./${SCREENSHOT_PREFIX}* || return 1
+  )} ${FOLDER_FILES.log}.1 ${FOLDER_FILES.log}.stderr ${FOLDER_FILES.firmwareVariables}.tmp ${FOLDER_FILES.seed}.tmp ./${FOLDER_FILES.record}.tmp* ./${FOLDER_FILES.stop}.tmp* ./${SCREENSHOT_PREFIX}* || return 1
 sync "$folder"
 rm -f "$record" || return 1
 cd / && rmdir "$folder" 2>/dev/null

@@ -49,6 +49,8 @@ export interface SeenVm {
   /** Ports that the records of other VMs claim, with the owner's `namespace/name`. */
   readonly portClaims: readonly PortClaim[];
   readonly facts: HostFacts;
+  /** The Secret that cloudInit names; undefined where it names none. */
+  readonly secret: SeenSecret | undefined;
   readonly heard: HeardEnd | undefined;
   /** An older object that claims the same (host, vmName), as `namespace/name`. */
   readonly olderRival: string | undefined;
@@ -59,6 +61,10 @@ export interface SeenVm {
 }
 
 export type PortClaim = Omit<SeenPort, 'holder'> & { readonly owner: string };
+/** Never its value. */
+export type SeenSecret =
+  | { readonly kind: 'present'; readonly digest: string }
+  | { readonly kind: 'absent'; readonly message: string };
 
 export function act(action: Action, reason: Reason, message: string): Decision {
   return { kind: 'act', action, reason, message };

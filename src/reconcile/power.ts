@@ -10,6 +10,7 @@ import { decideForwards, networkProblem, withPorts } from './network.ts';
 import type { SeenProcess } from './observed.ts';
 import { acceleratorOf, qemuProblem, toolProblem } from './readiness.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
+import { secretProblem } from './secrets.ts';
 import { decideStop, stopUnderWay } from './stop.ts';
 import { decideDiskNotes, decideDisks, decideLiveGrowth, storageProblem } from './storage.ts';
 
@@ -63,7 +64,9 @@ function decideGone(subject: Subject, record: OwnershipRecord, launch: LaunchRec
 
 /** What only a person or a new spec can mend. */
 function problemOf(subject: Subject, record: OwnershipRecord): Decision | undefined {
-  return storageProblem(subject, record) ?? qemuProblem(subject) ?? networkProblem(subject, record);
+  return (
+    storageProblem(subject, record) ?? qemuProblem(subject) ?? secretProblem(subject) ?? networkProblem(subject, record)
+  );
 }
 
 /** The VM should be on. */

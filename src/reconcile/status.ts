@@ -1,4 +1,5 @@
 /** What a pass says of a VM. Pure; the previous status is read only to keep times and history. */
+import { firstBootHint } from '../api/cloud-init.ts';
 import { conditionsFrom, type Finding } from '../api/conditions.ts';
 import { type PendingChange, pendingChanges } from '../api/effective-spec.ts';
 import { ANNOTATIONS } from '../api/meta.ts';
@@ -127,11 +128,12 @@ function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   if (paused) findings.push({ type: 'ReconcilePaused', status: 'True', reason, message });
   const pending = pendingOf(pass);
   if (pending.length > 0) {
+    const paths = pending.map(({ path }) => path);
     findings.push({
       type: 'RestartRequired',
       status: 'True',
       reason: 'PendingChanges',
-      message: `a restart applies: ${pending.map(({ path }) => path).join(', ')}`,
+      message: `a restart applies: ${paths.join(', ')}${firstBootHint(paths)}`,
     });
   }
   return findings;

@@ -16,6 +16,7 @@ export type LifeEvent =
       readonly type: 'world';
       readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'reboot';
     }
+  | { readonly type: 'secret'; readonly value: string | undefined }
   | { readonly type: 'clock'; readonly ms: number }
   | { readonly type: 'operator'; readonly what: 'killed' | 'deaf' | 'without-watch' }
   | { readonly type: 'cut'; readonly action?: VmAction['type']; readonly afterSteps: number }
@@ -45,6 +46,10 @@ const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   ...forwardings.map((hostForwards) => ({ networks: [{ name: 'net0', user: { hostForwards } }] })),
   { powerOff: { mode: 'Hard' } },
   { powerOff: { mode: 'TrySoft', gracePeriodSeconds: 10 } },
+  { cloudInit: { userData: 'a', userDataSecretRef: null } },
+  { cloudInit: { userData: null, userDataSecretRef: { name: 'web-1', key: 'user-data' } } },
+  { cloudInit: { hostname: 'b' } },
+  { cloudInit: null },
 );
 const cuttable = fc.constantFrom<VmAction['type'] | undefined>(
   undefined,
@@ -86,6 +91,10 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
       type: fc.constant('world'),
       what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'reboot'),
     }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ type: fc.constant('secret'), value: fc.constantFrom('a', 'x', 'y', undefined) }),
   },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('clock'), ms: fc.constantFrom(-3_600_000, 3_600_000) }) },
   {
@@ -131,6 +140,9 @@ export async function happen(event: LifeEvent, to: Simulation): Promise<void> {
       return world.setGuest(folderOf(), event.guest);
     case 'world':
       return changeWorld(to, event.what);
+    case 'secret':
+      to.secret = event.value;
+      return to.wake();
     case 'clock':
       world.clockSkewMs += event.ms;
       return;
@@ -205,6 +217,7 @@ export async function heal(to: Simulation): Promise<void> {
   to.controller.driver.fault = undefined;
   to.controller.driver.deaf = false;
   to.dropWakes = false;
+  to.secret ??= 'set at last';
   if ((await to.vm()) !== undefined) await to.annotate('paused', null);
   to.wake();
 }

@@ -2,6 +2,7 @@
  * What each action does to a simulated host, as the steps of the real scripts (qemu/scripts.ts): an interruption may
  * come between any two of them.
  */
+import { digestOf } from '../../src/api/cloud-init.ts';
 import { type EffectiveDisk, forwardsOf, type LaunchSpec, launchDigest } from '../../src/api/effective-spec.ts';
 import type { HostForward } from '../../src/api/networks.ts';
 import type { VmAction } from '../../src/reconcile/action.ts';
@@ -237,8 +238,13 @@ class Effects {
       acceleratorReason: action.acceleratorReason,
       qemuVersion: world.facts.qemu[action.spec.architecture]?.version ?? '',
     });
+    const { seed } = this.#context;
     let started: SimulatedProcess | undefined;
     return [
+      () => {
+        this.#folder.seed =
+          seed === undefined ? undefined : seed.userData === undefined ? 'generated' : digestOf(seed.userData);
+      },
       () => this.#write({ ...next, launch: { ...entry(), state: 'starting' } }),
       () => {
         this.#folder.stop = undefined;
@@ -267,6 +273,8 @@ class Effects {
     if (world.processIn(this.#path) !== undefined) world.violations.push(`a second QEMU in ${this.#path}`);
     if (world.processIn(this.#path) !== undefined)
       throw new EffectError('LaunchFailed', 'cannot create PID file: Cannot lock pid file');
+    if (this.#folder.seed !== spec.cloudInit?.userData)
+      world.violations.push(`QEMU in ${this.#path} has another seed than its record says`);
     const used = new Set([...world.processes.values()].flatMap((one) => one.spec.disks.map(({ path }) => path)));
     const diskBytes = new Map<string, number>();
     for (const { name, path } of spec.disks) {
@@ -284,6 +292,7 @@ class Effects {
       folder: this.#path,
       spec,
       diskBytes,
+      seed: this.#folder.seed,
       guest: 'running',
       silent: false,
     };
@@ -405,6 +414,9 @@ class Effects {
         if (content.startsWith('person') && reclaimPolicy !== 'Delete') world.violations.push(`${path} was deleted`);
         world.files.delete(path);
       }),
+      () => {
+        this.#folder.seed = undefined;
+      },
       () => {
         this.#folder.record = undefined;
         if (![...world.files.keys()].some((path) => path.startsWith(`${this.#path}/`)))

@@ -1,6 +1,6 @@
 /** The HostDriver over a SimulatedWorld: what the real one sees and does, with faults at will and a journal. */
 import { type Observable, Subject } from 'rxjs';
-import type { EffectiveSpec } from '../../src/api/effective-spec.ts';
+import { type EffectiveSpec, FOLDER_FILES } from '../../src/api/effective-spec.ts';
 import type { Sample } from '../../src/api/virtual-machine-monitor.ts';
 import type { HostAction, VmAction } from '../../src/reconcile/action.ts';
 import {
@@ -131,7 +131,7 @@ export class SimulatedHost implements HostDriver {
 
   #folder(path: string, asked: boolean): SeenFolder {
     const folder = this.#world.folders.get(path) ?? { log: '' };
-    const { record, stop, log, pidfile } = folder;
+    const { record, stop, log, pidfile, seed } = folder;
     const prefix = `${path}/`;
     return {
       path,
@@ -141,6 +141,7 @@ export class SimulatedHost implements HostDriver {
       stop: parseStopMarker(stop),
       entries: [
         ...(record === undefined ? [] : ['.qemu-operator.json']),
+        ...(seed === undefined ? [] : [FOLDER_FILES.seed]),
         ...[...this.#world.files.keys()]
           .filter((file) => file.startsWith(prefix))
           .map((file) => file.slice(prefix.length)),

@@ -27,6 +27,8 @@ export interface SimulatedFolder {
   pidfile?: number | undefined;
   job?: SimulatedJob | undefined;
   log: string;
+  /** The user data in the seed, by its digest. */
+  seed?: string | undefined;
 }
 
 /** A copy of an image: complete some time after it began, unless the host went down meanwhile. */
@@ -46,6 +48,8 @@ export interface SimulatedProcess {
   readonly folder: string;
   spec: LaunchSpec;
   readonly diskBytes: Map<string, number>;
+  /** As the folder had it at the start. */
+  readonly seed?: string | undefined;
   guest: GuestStatus;
   silent: boolean;
   /** When the guest will have powered itself off, asked to. */

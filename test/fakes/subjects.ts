@@ -91,6 +91,7 @@ export function subject(given: Given = {}): Subject {
     ports: [],
     portClaims: [],
     facts: FACTS,
+    secret: undefined,
     heard: undefined,
     olderRival: undefined,
     namesake: undefined,

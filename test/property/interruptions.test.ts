@@ -35,6 +35,7 @@ const ACTS: readonly ((simulation: Simulation) => Promise<unknown>)[] = [
     to.createVm({
       disks: DISKS,
       networks: [{ name: 'net0', user: { hostForwards: [{ guestPort: 22 }] } }],
+      cloudInit: { userDataSecretRef: { name: 'web-1', key: 'user-data' } },
     }),
   (to) =>
     to.edit({
@@ -61,6 +62,7 @@ async function live(interruption?: Interruption): Promise<{ outcome: Outcome; jo
   const simulation = await Simulation.withHost();
   simulation.world.addFile('/data/existing.qcow2');
   simulation.world.addFile('/data/tools.qcow2');
+  simulation.secret = '#cloud-config';
   let effects = 0;
   let killed = false;
   const fault = () => {

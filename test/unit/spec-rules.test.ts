@@ -68,6 +68,10 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
     () => onCreate(vmDocument({ ...root({ path: '/a' }), cdroms: [{ name: 'cd', path: '/a' }] })),
     'spec.cdroms[cd].path',
   ],
+  'VirtualMachine.spec.cloudInit: must be absent where userData is set: a guest has one user data': [
+    () => onCreate(vmDocument({ cloudInit: { userData: 'x', userDataSecretRef: { name: 'a', key: 'b' } } })),
+    'spec.cloudInit.userDataSecretRef',
+  ],
   'VirtualMachine.spec.memory: must be at least 1Mi and at most 64Ti; a plain number counts bytes': [
     () => onCreate(vmDocument({ memory: '65Ti' })),
     'spec.memory',
