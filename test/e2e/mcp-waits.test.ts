@@ -1,4 +1,6 @@
 /** What the tools answer where a change cannot come into force: never that it has. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type McpSession, makePlace, openMcp, pidOf } from './mcp-client.ts';
 
@@ -55,4 +57,28 @@ test('the same name again and again: no answer is slower for it', async () => {
     wait_seconds: 8,
   });
   expect(made).toMatchObject({ success: true, data: { details: { completed: true } } });
+});
+
+test.each([
+  ['that can never be made', '/proc/x', 'VMDirMissing', /cannot be made/],
+  ['that another store works in', '', 'ClaimedByAnother', /another store/],
+])('a vm_dir %s is refused, and the object taken back', async (_title, folder, code, why) => {
+  const vmDir = folder || join(place.root, 'theirs');
+  if (folder === '') {
+    mkdirSync(vmDir);
+    writeFileSync(join(vmDir, '.qemu-operator.json'), '{"storeUID":"theirs","hostUID":"theirs","epoch":1}\n');
+  }
+  const call = { name: 'elsewhere', action: 'create', arch: 'x86_64', disk: 'size=1M', vm_dir: vmDir };
+  const refused = await mcp.call('manage_vm', call);
+  expect(refused).toMatchObject({
+    success: false,
+    data: { error: { code, field: 'vm_dir' }, details: { removed: true } },
+  });
+  expect(refused.message).toMatch(why);
+  expect(readdirSync(place.store, { recursive: true }).map(String)).not.toContainEqual(
+    expect.stringMatching('elsewhere'),
+  );
+  const made = await mcp.call('manage_vm', { ...call, vm_dir: join(place.root, 'other') });
+  expect(made).toMatchObject({ success: true, data: { details: { completed: true } } });
+  await mcp.call('manage_vm', { name: 'elsewhere', action: 'delete' });
 });
