@@ -31,6 +31,8 @@ test('a launch that fails: neither start nor modify is complete, and the answer 
   const started = await mcp.call('manage_vm', { name, action: 'start', wait_seconds: 5 });
   expect(started).toMatchObject({ success: true, data: { details: { completed: false } } });
   expect(started.message).toContain(`Invalid SMP CPUs ${TOO_MANY_CPUS}`);
+  expect(started.message).toMatch(/; tried again at 20\d\d-\S+Z/);
+  expect(started.data.details.phase).toBe('Failed');
 
   const modified = await mcp.call('manage_vm', { name, action: 'modify', memory: '64M', wait_seconds: 5 });
   expect(modified).toMatchObject({ success: true, data: { details: { completed: false, restarted: false } } });
