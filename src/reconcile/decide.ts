@@ -2,10 +2,11 @@
  * Decides the single next step for one VM. Pure: no clock, no I/O, no memory, and it never reads status. The loop
  * takes the step, looks at the host again and asks again, so a step that half happened is simply seen.
  */
+import { hostShutdownOf } from '../api/host-shutdown.ts';
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
-import { decideOff, decideOn } from './power.ts';
+import { decideHostShutdown, decideOff, decideOn } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
 import { OWN_FILES } from './storage.ts';
@@ -39,7 +40,10 @@ export function decide(subject: Subject): Decision {
   const { record } = owned;
   const process = subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
   const off = vm.spec.powerState === 'PoweredOff' || vm.spec.powerState === 'ForcedOff';
-  return off ? decideOff(subject, record, process) : decideOn(subject, record, process);
+  if (off) return decideOff(subject, record, process);
+  return hostShutdownOf(host, subject.seen.bootID) === undefined
+    ? decideOn(subject, record, process)
+    : decideHostShutdown(subject, record, process);
 }
 
 /** The record, once folder, record and annotation are in place; else the step towards it or what is in the way. */

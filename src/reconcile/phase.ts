@@ -17,6 +17,7 @@ export function phaseOf(vm: VirtualMachine, decision: Decision, process: SeenPro
     case 'Stopped':
     case 'GuestPoweredOff':
     case 'PausedByOperator':
+    case 'HostShutdown':
       return 'Stopped';
     default:
       return decision.kind === 'blocked' ? 'Failed' : 'Pending';
