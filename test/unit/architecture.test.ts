@@ -15,8 +15,9 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   reconcile: ['api', 'store'],
   qemu: ['api', 'reconcile', 'host'],
   streams: ['api', 'host'],
+  doctor: ['api', 'host', 'qemu', 'reconcile'],
   mcp: ['api', 'store', 'messages', 'reconcile', 'streams'],
-  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'host'],
+  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'host'],
   serve: ['mcp', 'streams', 'api', 'store'],
   /** Plain scripts that run before anything is installed, and the sample guest: they import nothing of ours. */
   setup: [],
@@ -37,6 +38,12 @@ const NARROW: readonly { from: string; to: string; allows: (found: Import) => bo
     // The contract's errors are values, and the record's format has one home.
     allows: ({ typeOnly, target }) => typeOnly || target === 'reconcile/driver.ts' || target === 'reconcile/record.ts',
     advice: 'qemu carries out decisions and makes none: use `import type`, or move the value to api/',
+  },
+  {
+    from: 'doctor',
+    to: 'reconcile',
+    allows: ({ typeOnly }) => typeOnly,
+    advice: 'the doctor reports and decides nothing: use `import type`',
   },
   {
     from: 'cli',
