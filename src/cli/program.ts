@@ -38,6 +38,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./apply.ts')).declareApply,
   },
+  create: {
+    summary: 'Create a virtual machine from options, without a manifest',
+    group: OBJECTS,
+    load: async () => (await import('./create.ts')).declareCreate,
+  },
   plan: {
     summary: 'Foretell what apply would do: live, with a restart, or refused',
     group: OBJECTS,
