@@ -12,6 +12,8 @@ import { LocalShell } from './host/local-shell.ts';
 import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
+import { SecretFolder } from './store/secret-folder.ts';
+import type { SecretReader } from './store/store.ts';
 
 export async function openSession(options: SessionOptions): Promise<Session> {
   const storeDir = storeFolder(options);
@@ -22,9 +24,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     await store.close();
     throw error;
   }
-  const loop = new FileStoreLoop(store, options.role ?? 'command');
+  const secrets = new SecretFolder(join(storeDir, '.state', 'secrets'));
+  const loop = new FileStoreLoop(store, secrets, options.role ?? 'command');
   return {
     store,
+    secrets,
     storeDir,
     loop,
     shellFor: () => new LocalShell(),
@@ -116,14 +120,16 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
 
 class FileStoreLoop implements LoopSupervisor {
   readonly #store: FileStore;
+  readonly #secrets: SecretReader;
   readonly #role: LoopRole;
   readonly #holder: LoopHolder;
   readonly #listeners: ((event: ControllerEvent) => void)[] = [];
   #lock: { release(): void } | undefined;
   #subscription: Subscription | undefined;
 
-  constructor(store: FileStore, role: LoopRole) {
+  constructor(store: FileStore, secrets: SecretReader, role: LoopRole) {
     this.#store = store;
+    this.#secrets = secrets;
     this.#role = role;
     this.#holder = new LoopHolder(store.dir);
   }
@@ -175,7 +181,11 @@ class FileStoreLoop implements LoopSupervisor {
       import('./qemu/driver.ts'),
     ]);
     if (this.#lock !== lock) return;
-    const events$ = runController({ store: this.#store, driverFor: () => new QemuDriver(new LocalShell()) });
+    const events$ = runController({
+      store: this.#store,
+      secrets: this.#secrets,
+      driverFor: () => new QemuDriver(new LocalShell()),
+    });
     this.#subscription = events$.subscribe((event) => {
       for (const listener of this.#listeners) listener(event);
     });

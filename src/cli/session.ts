@@ -2,7 +2,7 @@
 import type { Holder } from '../doctor/service-checks.ts';
 import type { Shell } from '../host/shell.ts';
 import type { ControllerEvent } from '../reconcile/controller.ts';
-import type { Store } from '../store/store.ts';
+import type { SecretStore, Store } from '../store/store.ts';
 
 export interface GlobalOptions {
   /** Folder of the file store; absent: QEMU_OPERATOR_STORE, else the user's configuration folder. */
@@ -21,6 +21,7 @@ export interface SessionOptions extends GlobalOptions {
 
 export interface Session {
   readonly store: Store;
+  readonly secrets: SecretStore;
   /** Folder of the store, for messages. */
   readonly storeDir: string;
   readonly loop: LoopSupervisor;

@@ -16,12 +16,15 @@ const JOURNAL_LINES = 500;
 const MOST_FOLDERS = 200;
 const TIMEOUT_MS = 60_000;
 
+const JSON_FILES: readonly string[] = [FOLDER_FILES.record, FOLDER_FILES.stop, FOLDER_FILES.job];
+const TEXT_FILES: readonly string[] = [FOLDER_FILES.log, `${FOLDER_FILES.log}.1`, FOLDER_FILES.jobErrors];
+
 const READ = `
 LC_ALL=C; export LC_ALL
 nonce=$1; shift
 [ "$(id -u)" = 0 ] && u= || { u=--user; XDG_RUNTIME_DIR=\${XDG_RUNTIME_DIR:-/run/user/$(id -u)}; export XDG_RUNTIME_DIR; }
 for folder in "$@"; do
-  for name in ${FOLDER_FILES.record} ${FOLDER_FILES.stop} ${FOLDER_FILES.log} ${FOLDER_FILES.log}.1; do
+  for name in ${[...JSON_FILES, ...TEXT_FILES].join(' ')}; do
     [ -f "$folder/$name" ] && { printf '\\n@%s %s %s\\n' "$nonce" "$name" "$folder"; tail -c ${LOG_BYTES} "$folder/$name"; }
   done
 done
@@ -33,7 +36,7 @@ printf '\\n@%s end\\n' "$nonce"
 const CONTENTS = `A report about a machine with qemu-operator.
 
 In it: the doctor's checks, versions, objects with their status, of each machine on this host the ownership record,
-the stop marker and the end of QEMU's logs, and the end of the service's journal.
+the stop marker, the job that makes a disk and the end of QEMU's logs, and the end of the service's journal.
 
 Left out, always: cloud-init's data and keys, Secrets and the folder that holds them, passwords, tokens and keys
 wherever they look like that, annotations of others, who signs in to a URL and its query, command lines and
@@ -91,7 +94,7 @@ async function hostFiles(
     if (name === 'end') return [];
     if (name === 'journal') return [{ name: 'journal.txt', text: redactor.text(text) }];
     const at = number(folders.indexOf(words.join(' ')));
-    const isJson = name === FOLDER_FILES.record || name === FOLDER_FILES.stop;
+    const isJson = JSON_FILES.includes(name);
     return [
       {
         name: `machines/${at}/${name.replace(/^\./, '')}`,

@@ -138,8 +138,6 @@ function bridgeCheck(name: string, { bridges, bridgeRules }: MachineFacts): Chec
 /** What the Host allows by name, and what its machines use. */
 function bridgesOf(host: Host | undefined, vms: readonly VirtualMachine[]): string[] {
   const { allowedBridges = [] } = (host?.spec ?? {}) as { readonly allowedBridges?: readonly string[] };
-  const used = vms.flatMap(({ spec }) =>
-    (spec.networks ?? []).map((network) => (network as { readonly bridge?: { readonly name: string } }).bridge?.name),
-  );
+  const used = vms.flatMap(({ spec }) => (spec.networks ?? []).map(({ bridge }) => bridge?.name));
   return [...new Set([...allowedBridges, ...used])].filter((name) => name !== undefined && name !== '*') as string[];
 }

@@ -1,6 +1,6 @@
 /** The doctor on this machine, and the report it writes: nothing is changed, and no secret leaves. */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Check } from '../../src/doctor/check.ts';
@@ -54,15 +54,16 @@ test('it names the loop, stalled machines and broken manifests, and changes noth
 
 test('the report holds what a bug report needs, for its owner alone, and no secret that was planted', async () => {
   const rig = new CliRig(onTestFinished);
-  await rig.ok(['apply', '-f', rig.manifest('web-1', {}, { annotations: { 'example.com/note': SECRET } })]);
+  await rig.ok(['secret', 'set', 'db', 'password'], { input: SECRET });
+  const cloudInit = { userData: `#cloud-config\n# ${SECRET}\n`, sshAuthorizedKeys: [`ssh-ed25519 AAAA${SECRET} me`] };
+  const annotations = { 'example.com/note': SECRET };
+  await rig.ok(['apply', '-f', rig.manifest('web-1', { cloudInit }, { annotations })]);
   await rig.ok(['annotate', 'qvm', 'web-1', 'example.com/other=10.99.98.97']);
   appendFileSync(
     join(rig.folder('web-1'), 'qemu.log'),
     `password=${SECRET}\nfetch https://me:${SECRET}@10.99.98.97/a?sig=${SECRET}\nAuthorization: Bearer ${SECRET}\n`,
   );
   writeFileSync(join(rig.folder('web-1'), 'console.log'), `login: ${SECRET}\n`);
-  mkdirSync(join(rig.store, '.state', 'secrets'), { recursive: true });
-  writeFileSync(join(rig.store, '.state', 'secrets', 'db.json'), JSON.stringify({ data: SECRET }));
   const file = rig.path('report.tar.gz');
   const made = await rig.ok(['doctor', '--bundle', file], { env: { DB_PASSWORD: SECRET } });
   expect(made.stdout).toContain(`report written to ${file}`);

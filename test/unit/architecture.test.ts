@@ -24,6 +24,9 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   sample: [],
 };
 
+/** The contract's errors are values, and what lies in files on a host has its one format here. */
+const PLAIN_FILES: ReadonlySet<string> = new Set(['reconcile/driver.ts', 'reconcile/record.ts', 'reconcile/job.ts']);
+
 /** Arrows that carry only part of a room: the import must match, and the sentence says what to do otherwise. */
 const NARROW: readonly { from: string; to: string; allows: (found: Import) => boolean; advice: string }[] = [
   {
@@ -35,8 +38,7 @@ const NARROW: readonly { from: string; to: string; allows: (found: Import) => bo
   {
     from: 'qemu',
     to: 'reconcile',
-    // The contract's errors are values, and the record's format has one home.
-    allows: ({ typeOnly, target }) => typeOnly || target === 'reconcile/driver.ts' || target === 'reconcile/record.ts',
+    allows: ({ typeOnly, target }) => typeOnly || PLAIN_FILES.has(target ?? ''),
     advice: 'qemu carries out decisions and makes none: use `import type`, or move the value to api/',
   },
   {
