@@ -36,7 +36,7 @@ export interface Globals extends GlobalOptions {
 }
 
 /** Adds arguments, options, examples and the action to a command that is about to run. */
-export type Declare = (command: Command, context: Context) => void;
+export type Declare = (command: Command, context: Context, version: string) => void;
 
 export function print(context: Context, line: string): void {
   context.stdout.write(`${line}\n`);

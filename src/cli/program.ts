@@ -128,6 +128,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: SERVERS,
     load: async () => (await import('./run.ts')).declareRun,
   },
+  doctor: {
+    summary: 'Say what is well on this machine, what is not, and how to mend it',
+    group: SERVERS,
+    load: async () => (await import('./doctor.ts')).declareDoctor,
+  },
   service: {
     summary: 'Install the controller as a systemd service, and stop guests in order when the machine shuts down',
     group: SERVERS,
@@ -176,7 +181,7 @@ function program(context: Context, version: string): Command {
   }
   root.hook('preSubcommand', async (_root, command) => {
     const declare = await COMMANDS[command.name()]?.load();
-    declare?.(command, context);
+    declare?.(command, context, version);
   });
   return root;
 }
