@@ -1,5 +1,5 @@
 /** The real things behind a session: the file store, the local host, the loop. */
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import type { Subscription } from 'rxjs';
@@ -33,6 +33,10 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       await store.close();
     },
   };
+}
+
+export function storeExists(options: GlobalOptions): boolean {
+  return existsSync(join(storeFolder(options), '.state'));
 }
 
 /** Never the current folder: a command started elsewhere must find the same VMs. */

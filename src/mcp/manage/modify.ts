@@ -2,10 +2,10 @@
 import { type EffectiveDisk, effectiveSpec } from '../../api/effective-spec.ts';
 import { formatQuantity, parseQuantity, qemuSize, toMiB } from '../../api/quantity.ts';
 import type { DiskSpec, VirtualMachine } from '../../api/virtual-machine.ts';
+import { firstVersion } from '../../store/watching.ts';
 import { parseDisk, parseMemory } from '../disk-argument.ts';
 import { type Envelope, Refusal } from '../envelope.ts';
 import { askLookAtVm, now } from '../looks.ts';
-import { firstVersion } from '../watching.ts';
 import { patchDisks, seenSizeOf, sizeOf } from './disks.ts';
 import { rehearse } from './dry-run.ts';
 import { endingOf, goneWhileWaiting, isCurrent, stalled, unfinished } from './outcome.ts';
