@@ -153,10 +153,10 @@ function shown(side: 'from' | 'to', field: keyof LaunchCloudInit, value: string 
   return { [side]: field === 'hostname' ? value : value.slice(0, 'sha256:'.length + 12) };
 }
 
-/** What a restart does not bring into a guest that has booted before; empty where that is no question. */
+/** What a restart does not bring into a guest that has booted before (seen with cloud-init 22.4); empty where that is no question. */
 export function firstBootHint(changed: readonly string[]): string {
   const late = changed.filter((path) => path.startsWith('spec.cloudInit') && path !== 'spec.cloudInit.hostname');
   return late.length === 0
     ? ''
-    : '; cloud-init applies user data, keys and network data at the first boot of a guest only';
+    : '; a guest that has booted before takes no new keys or network data, and of user data what cloud-init has not run yet';
 }

@@ -130,7 +130,7 @@ describe('a change', () => {
 
   test('of all but the hostname waits for a first boot', () => {
     expect(firstBootHint(['spec.vcpus', 'spec.cloudInit.hostname'])).toBe('');
-    expect(firstBootHint(['spec.cloudInit.userData'])).toContain('at the first boot of a guest only');
+    expect(firstBootHint(['spec.cloudInit.userData'])).toContain('takes no new keys or network data');
     expect(firstBootHint(['spec.cloudInit'])).not.toBe('');
   });
 });
