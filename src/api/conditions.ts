@@ -44,6 +44,7 @@ export const REASONS = [
   'FirmwareNotFound',
   'KVMUnavailable',
   'PortInUse',
+  'BridgeNotAllowed',
   'InsufficientMemory',
   'InsufficientStorage',
   'SecretNotFound',

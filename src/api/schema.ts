@@ -98,6 +98,21 @@ export const mac = () =>
     'a unicast MAC address in lower case such as 52:54:00:12:34:56',
   );
 
+export const ipv4 = () =>
+  matching(
+    15,
+    /^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$/,
+    'an IPv4 address such as 127.0.0.1',
+  );
+
+/** A network interface as Linux names them, without what an option list or a path would understand. */
+export const interfaceName = () =>
+  matching(
+    15,
+    /^[A-Za-z0-9][A-Za-z0-9_.-]*$/,
+    'a network interface: 1 to 15 letters, digits, "_", "." and "-", beginning with a letter or digit',
+  ).min(1);
+
 /** One segment: anything but a slash and control characters, and neither `.` nor `..`. */
 const SEGMENT =
   '([^/\\x00-\\x1f\\x7f.][^/\\x00-\\x1f\\x7f]*|\\.[^/\\x00-\\x1f\\x7f.][^/\\x00-\\x1f\\x7f]*|\\.\\.[^/\\x00-\\x1f\\x7f]+)';

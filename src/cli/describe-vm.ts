@@ -1,25 +1,38 @@
 /** A VirtualMachine in full: what it is, why it is so, what comes next, where its files lie. Pure. */
 import type { CloudInit } from '../api/cloud-init.ts';
+import { findCondition } from '../api/conditions.ts';
 import { FOLDER_FILES } from '../api/effective-spec.ts';
+import { forwardWords } from '../api/networks.ts';
+import { humanBytes } from '../api/quantity.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
+import { nextStepFor } from '../messages/next-steps.ts';
+import type { VmOnHost } from '../streams/vm-files.ts';
 import { ageOf } from './duration.ts';
 import { sampleLines } from './sample-lines.ts';
-import { conditionLines, fields, metadataLines, section, tableSection } from './sheet.ts';
+import { conditionLines, type Field, fields, metadataLines, section, tableSection } from './sheet.ts';
+import { commandLines } from './shell-words.ts';
 
-export function describeVm(vm: VirtualMachine, now: number): string[] {
+/** @param host what its host shows now; absent where it could not be asked */
+export function describeVm(vm: VirtualMachine, now: number, host?: VmOnHost): string[] {
   return [
     ...metadataLines(vm, now),
     ...stateLines(vm, now),
     ...section('Wanted', wantedLines(vm)),
     ...section('Process', processLines(vm, now)),
+    ...section('Command line of the process', host?.argv === undefined ? [] : commandLines(host.argv)),
     ...diskLines(vm),
     ...tableSection(
       'Interfaces',
-      ['NAME', 'MAC'],
-      (vm.status?.interfaces ?? []).map(({ name, mac }) => [name, mac]),
+      ['NAME', 'MAC', 'NETWORK', 'FORWARDS'],
+      (vm.status?.interfaces ?? []).map(({ name, mac, bridge, forwards = [] }) => [
+        name,
+        mac,
+        bridge === undefined ? 'user' : `bridge ${bridge}`,
+        forwards.map(forwardWords).join(', ') || '<none>',
+      ]),
     ),
     ...pendingLines(vm),
-    ...section('Files', fileLines(vm)),
+    ...section('Files', fileLines(vm, host)),
     ...conditionLines(vm.status?.conditions, now),
     ...section(
       `Figures${vm.status?.metrics === undefined ? '' : ` (${ageOf(vm.status.metrics.at, now)} ago)`}`,
@@ -35,10 +48,17 @@ function stateLines({ status, metadata }: VirtualMachine, now: number): string[]
   return fields([
     ['Phase', status?.phase ?? 'Pending'],
     ['Message', behind ? `${status?.message ?? ''} (not yet looked at since the last change)`.trim() : status?.message],
+    ['What to do', stepFor(status)],
     ['Last exit', end && `${end.reason}, found ${ageOf(end.at, now)} ago: ${end.message}`],
     ['Restarts', status?.restarts],
     ['Next attempt', status?.nextAttemptAt && `${status.nextAttemptAt} (${ahead(status.nextAttemptAt, now)})`],
   ]);
+}
+
+/** Of the reason that holds the VM up. */
+function stepFor(status: VirtualMachine['status']): string | undefined {
+  const ready = findCondition(status?.conditions, 'Ready');
+  return ready === undefined || ready.status === 'True' ? undefined : nextStepFor(ready.reason);
 }
 
 function ahead(at: string, now: number): string {
@@ -115,16 +135,39 @@ function pendingLines({ status }: VirtualMachine): string[] {
   return tableSection('Changes that wait for a restart', ['FIELD', 'RUNNING WITH', 'SPEC'], rows);
 }
 
-function fileLines({ status, spec }: VirtualMachine): string[] {
+const FILE_WORDS: Readonly<Partial<Record<keyof typeof FOLDER_FILES, string>>> = {
+  record: 'Record',
+  pidfile: 'PID file',
+  log: "QEMU's log",
+  stop: 'Stop marker',
+  monitor: 'Loop monitor',
+  userMonitor: 'Monitor',
+  console: 'Console',
+  consoleLog: 'Console log',
+  consoleHolder: 'Console holder',
+  vnc: 'Screen',
+  firmwareVariables: 'UEFI variables',
+};
+
+/** Where the host could be asked, what is there; else where it would be. Disks have their own table. */
+function fileLines({ status }: VirtualMachine, host: VmOnHost | undefined): string[] {
   const folder = status?.folder;
   if (folder === undefined) return [];
+  const named = Object.entries(FOLDER_FILES).map(([key, file]): [string, string] => [
+    (FILE_WORDS as Readonly<Record<string, string | undefined>>)[key] ?? key,
+    file,
+  ]);
+  const files: readonly [string, string][] = [...named, ['Former log', `${FOLDER_FILES.log}.1`]];
   return fields([
     ['Folder', folder],
-    ["QEMU's log", `${folder}/${FOLDER_FILES.log}`],
-    ['Console log', `${folder}/${FOLDER_FILES.consoleLog}`],
-    ['Monitor', `${folder}/${FOLDER_FILES.userMonitor}`],
-    ['Seed', spec.cloudInit && `${folder}/${FOLDER_FILES.seed} (made anew at each launch)`],
+    ...files
+      .filter(([, file]) => host === undefined || host.files.has(file))
+      .map(([word, file]): Field => [word, `${folder}/${file}${sizeWords(host?.files.get(file))}`]),
   ]);
+}
+
+function sizeWords(bytes: number | undefined): string {
+  return bytes === undefined || bytes === 0 ? '' : ` (${humanBytes(bytes)})`;
 }
 
 function figures({ status }: VirtualMachine): string[] {

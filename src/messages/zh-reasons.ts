@@ -35,6 +35,7 @@ const reasons: Readonly<Partial<Record<Reason, string>>> = {
   FirmwareNotFound: '未找到固件',
   KVMUnavailable: 'KVM不可用',
   PortInUse: '端口已被占用',
+  BridgeNotAllowed: '主机不允许使用该网桥',
   InsufficientMemory: '内存不足',
   InsufficientStorage: '存储空间不足',
   SecretNotFound: '未找到Secret',

@@ -4,6 +4,7 @@
  * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`, `seed`.
  */
 import { FOLDER_FILES, type LaunchSpec } from '../api/effective-spec.ts';
+import type { HostForward } from '../api/networks.ts';
 import type { QemuFacts } from '../reconcile/observed.ts';
 import { TRAITS } from './architectures.ts';
 
@@ -145,10 +146,25 @@ function cdroms({ cdroms: list, disks: { length: before }, architecture }: Launc
 }
 
 function networks({ networks: list }: LaunchSpec): string[] {
-  return list.flatMap(({ name, mac }) => [
-    ...['-netdev', JSON.stringify({ type: 'user', id: `net-${name}` })],
+  return list.flatMap(({ name, mac, forwards = [] }) => [
+    ...['-netdev', JSON.stringify({ type: 'user', id: `net-${name}`, ...hostForwards(forwards) })],
     ...device({ driver: 'virtio-net-pci', netdev: `net-${name}`, id: `nic-${name}`, mac }),
   ]);
+}
+
+/** A list of strings, as -netdev wants it in JSON. Source: QEMU's qapi/net.json, NetdevUserOptions. */
+function hostForwards(forwards: readonly HostForward[]): { readonly hostfwd?: readonly { readonly str: string }[] } {
+  return forwards.length === 0 ? {} : { hostfwd: forwards.map((forward) => ({ str: forwardRule(forward) })) };
+}
+
+/** In QEMU's words, as -netdev and hostfwd_add have them. */
+export function forwardRule(forward: HostForward): string {
+  return `${forwardPlace(forward)}-:${forward.guestPort}`;
+}
+
+/** The host's end of it, which is what hostfwd_remove wants. */
+export function forwardPlace({ protocol, hostAddress, hostPort }: HostForward): string {
+  return `${protocol.toLowerCase()}:${hostAddress}:${hostPort ?? 0}`;
 }
 
 /** Lets the guest's kernel say that it panicked. */

@@ -53,6 +53,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     vmDirs: new Map(probe.vmDirs.map((vmDir) => [vmDir.path, seenVmDir(vmDir)])),
     folders,
     files: new Map([...probe.paths].map(([path, file]) => [path, seenFile(file, around.boots.get(path))])),
+    ports: probe.ports,
     strangers: strangersOf(probe, folders),
     facts: around.facts,
   };

@@ -1,5 +1,5 @@
 /** The effects as POSIX sh, each run inside the frame of effect-script.ts. Each may be cut anywhere and run again. */
-import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { FOLDER_FILES, MARKER_FILE, SCREENSHOT_PREFIX } from '../api/effective-spec.ts';
 import { LOCK_FILE } from './effect-script.ts';
 
 export const CLAIM_FOLDER = `
@@ -118,7 +118,7 @@ rm -f ${Object.values(FOLDER_FILES)
   .map((name) => `'${name}'`)
   .join(
     ' ',
-  )} ${FOLDER_FILES.log}.1 ${FOLDER_FILES.log}.stderr ${FOLDER_FILES.firmwareVariables}.tmp ${FOLDER_FILES.seed}.tmp ./${FOLDER_FILES.record}.tmp* ./${FOLDER_FILES.stop}.tmp* || return 1
+  )} ${FOLDER_FILES.log}.1 ${FOLDER_FILES.log}.stderr ${FOLDER_FILES.firmwareVariables}.tmp ${FOLDER_FILES.seed}.tmp ./${FOLDER_FILES.record}.tmp* ./${FOLDER_FILES.stop}.tmp* ./${SCREENSHOT_PREFIX}* || return 1
 sync "$folder"
 rm -f "$record" || return 1
 cd / && rmdir "$folder" 2>/dev/null

@@ -7,7 +7,7 @@ import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
 import { decideUselessJob } from './images.ts';
 import { OWN_FILES } from './paths.ts';
-import { decideOff, decideOn } from './power.ts';
+import { decideOff, decideOn, wantsOff } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
 
@@ -39,8 +39,7 @@ export function decide(subject: Subject): Decision {
   if ('kind' in owned) return owned;
   const { record } = owned;
   const process = subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
-  const off = vm.spec.powerState === 'PoweredOff' || vm.spec.powerState === 'ForcedOff';
-  return off ? decideOff(subject, record, process) : decideOn(subject, record, process);
+  return wantsOff(vm.spec) ? decideOff(subject, record, process) : decideOn(subject, record, process);
 }
 
 /** The record, once folder, record and annotation are in place; else the step towards it or what is in the way. */

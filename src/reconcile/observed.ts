@@ -23,6 +23,8 @@ export interface SeenHost {
   readonly folders: ReadonlyMap<string, SeenFolder>;
   /** The files that were asked for, by path. */
   readonly files: ReadonlyMap<string, SeenFile>;
+  /** Ports that somebody listens on; empty where none of the VMs that matter now forwards any. */
+  readonly ports: readonly SeenPort[];
   /** QEMU processes that belong to none of these folders. */
   readonly strangers: readonly SeenStranger[];
   readonly facts: HostFacts;
@@ -107,6 +109,16 @@ export type SeenFile =
       /** Architectures whose boot files an ISO image carries; empty where none is known. */
       readonly bootArchitectures?: readonly Architecture[];
     };
+
+/** A port of the host that is taken. */
+export interface SeenPort {
+  readonly protocol: 'TCP' | 'UDP';
+  /** 0.0.0.0: all of the host's addresses. */
+  readonly hostAddress: string;
+  readonly hostPort: number;
+  /** The program that has it, where a VM wants it and this user may know. */
+  readonly holder?: string;
+}
 
 export interface SeenStranger {
   readonly name: string;

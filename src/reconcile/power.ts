@@ -1,10 +1,12 @@
 /** On and off: how a process is ended, kept and started. */
 
-import { pendingChanges } from '../api/effective-spec.ts';
+import { type PendingChange, pendingChanges } from '../api/effective-spec.ts';
+import type { VirtualMachineSpec } from '../api/virtual-machine.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked, wait } from './decision.ts';
 import { decideEnd, decideRestart } from './ends.ts';
 import { awaitsImage, decideUselessJob } from './images.ts';
+import { decideForwards, networkProblem, withPorts } from './network.ts';
 import type { SeenProcess } from './observed.ts';
 import { acceleratorOf, qemuProblem, toolProblem } from './readiness.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
@@ -60,17 +62,20 @@ function decideGone(subject: Subject, record: OwnershipRecord, launch: LaunchRec
   );
 }
 
+/** What only a person or a new spec can mend. */
+function problemOf(subject: Subject, record: OwnershipRecord): Decision | undefined {
+  return (
+    storageProblem(subject, record) ?? qemuProblem(subject) ?? secretProblem(subject) ?? networkProblem(subject, record)
+  );
+}
+
 /** The VM should be on. */
 export function decideOn(subject: Subject, record: OwnershipRecord, process: SeenProcess): Decision {
   if (process.kind === 'present') return decideRunning(subject, record, process);
   if (record.launch !== undefined) return decideGone(subject, record, record.launch);
   const gate = decideRestart(subject, record);
   if (gate === 'stays-off') return staysOff(record);
-  const problem =
-    decideUselessJob(subject, record, true) ??
-    storageProblem(subject, record) ??
-    qemuProblem(subject) ??
-    secretProblem(subject);
+  const problem = decideUselessJob(subject, record, true) ?? problemOf(subject, record);
   if (problem !== undefined) return problem;
   const disks = decideDisks(subject, record, true);
   return disks === undefined ? (gate ?? decideLaunch(subject, record)) : withTools(subject, disks);
@@ -104,7 +109,7 @@ function decideLaunch(subject: Subject, record: OwnershipRecord): Decision {
   return act(
     {
       type: 'launch',
-      spec: wanted.launch,
+      spec: withPorts(subject, record),
       nonce: vm.spec.restartedAt,
       bootID: seen.bootID,
       accelerator,
@@ -130,7 +135,7 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
       `QEMU (pid ${process.pid}) runs, but its monitor does not answer; it is left alone`,
     );
   }
-  const problem = storageProblem(subject, record) ?? qemuProblem(subject) ?? secretProblem(subject);
+  const problem = problemOf(subject, record);
   const restart = restartMessage(subject, record);
   if (restart !== undefined) {
     if (problem !== undefined) return problem;
@@ -144,6 +149,8 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
   const growth = decideLiveGrowth(subject, record, process.diskBytes ?? new Map());
   if (growth !== undefined) return growth;
   if (problem !== undefined) return problem;
+  const forwards = decideForwards(subject, record);
+  if (forwards !== undefined) return forwards;
   const changes = pendingChanges(record.launch.spec, wanted.launch).length;
   return (
     decideDiskNotes(subject, record) ?? {
@@ -158,11 +165,27 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
 }
 
 function restartMessage({ vm, wanted }: Subject, record: OwnershipRecord): string | undefined {
-  if (record.nonce !== vm.spec.restartedAt)
-    return `restarting as requested (restartedAt ${vm.spec.restartedAt ?? 'removed'})`;
-  if (vm.spec.updateStrategy.type !== 'Restart' || record.launch === undefined) return undefined;
-  const first = pendingChanges(record.launch.spec, wanted.launch)[0];
+  const pending = record.launch === undefined ? [] : pendingChanges(record.launch.spec, wanted.launch);
+  return restartCause(vm.spec, record.nonce, pending);
+}
+
+/**
+ * Why a running process has to give way to another one now; undefined: it stays.
+ * @param answered the restartedAt that the last launch answered
+ */
+export function restartCause(
+  { restartedAt, updateStrategy }: Pick<VirtualMachineSpec, 'restartedAt' | 'updateStrategy'>,
+  answered: string | undefined,
+  pending: readonly PendingChange[],
+): string | undefined {
+  if (answered !== restartedAt) return `restarting as requested (restartedAt ${restartedAt ?? 'removed'})`;
+  const first = updateStrategy.type === 'Restart' ? pending[0] : undefined;
   return first === undefined ? undefined : `restarting for the change of ${first.path} (updateStrategy Restart)`;
+}
+
+/** Whether the spec wants no process. */
+export function wantsOff({ powerState }: Pick<VirtualMachineSpec, 'powerState'>): boolean {
+  return powerState === 'PoweredOff' || powerState === 'ForcedOff';
 }
 
 /** A guest that is there but does not run. */

@@ -8,6 +8,7 @@ import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual
 import { isPaused } from './decide.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
 import { historyOf, newsOf, withProgress } from './history.ts';
+import { interfacesOf } from './interface-status.ts';
 import type { SeenProcess } from './observed.ts';
 import { phaseOf } from './phase.ts';
 import { type OwnershipRecord, reclaimOf } from './record.ts';
@@ -209,7 +210,7 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
     vcpus: launch?.spec.vcpus,
     memory: launch === undefined ? undefined : formatQuantity(launch.spec.memoryMiB * 1_048_576),
     disks: record === undefined ? vm.status?.disks : disksOf(pass, record),
-    interfaces: launch?.spec.networks.map(({ name, mac }) => ({ name, mac })),
+    ...interfacesOf(launch?.spec.networks),
     pendingChanges: pending.length > 0 ? pending.slice(0, 64).map((change) => bounded(change)) : undefined,
     lastExit:
       end === undefined

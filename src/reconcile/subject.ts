@@ -4,7 +4,7 @@ import { type EffectiveSpec, effectiveSpec, vmNameOf } from '../api/effective-sp
 import type { Host } from '../api/host.ts';
 import { keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
-import type { SeenSecret, SeenVm, Subject } from './decision.ts';
+import type { PortClaim, SeenSecret, SeenVm, Subject } from './decision.ts';
 import type { VmContext } from './driver.ts';
 import type { HeardEnd, SeenFolder, SeenHost } from './observed.ts';
 
@@ -43,6 +43,8 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
     claims: claimsOf(others, real),
     // A folder without a record is nobody's: an ISO or an image may well lie in one.
     otherFolders: new Set(others.filter(({ record }) => record.kind !== 'absent').map(({ path }) => real(path))),
+    ports: seen.ports,
+    portClaims: others.flatMap(portClaimsOf),
     facts: seen.facts,
     secret,
     heard: around.heardEnd(wanted.folder),
@@ -95,6 +97,17 @@ function claimsOf(folders: readonly SeenFolder[], real: (path: string) => string
     for (const { path } of Object.values(record.record.disks)) claims.set(real(path), owner);
   }
   return claims;
+}
+
+/** A port that was chosen stays a VM's own; one that was asked for is, while it runs. */
+function portClaimsOf({ record: state, process }: SeenFolder): PortClaim[] {
+  if (state.kind !== 'readable') return [];
+  const { record } = state;
+  const running = process.kind === 'present' ? (record.launch?.spec.networks ?? []) : [];
+  const forwards = [...(record.ports ?? []), ...running.flatMap(({ forwards = [] }) => forwards)];
+  return forwards.flatMap(({ protocol, hostAddress, hostPort }) =>
+    hostPort === undefined ? [] : [{ protocol, hostAddress, hostPort, owner: keyOf(record) }],
+  );
 }
 
 /** (host, vmName) is unique over all vmDirs; without a record the older object wins. */

@@ -12,7 +12,10 @@ export type LifeEvent =
   | { readonly type: 'paused'; readonly on: boolean }
   | { readonly type: 'end'; readonly how: 'powerdown' | 'quit' | 'signal' | 'crash' }
   | { readonly type: 'guest'; readonly guest: GuestStatus }
-  | { readonly type: 'world'; readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'reboot' }
+  | {
+      readonly type: 'world';
+      readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'reboot';
+    }
   | { readonly type: 'secret'; readonly value: string | undefined }
   | { readonly type: 'clock'; readonly ms: number }
   | { readonly type: 'operator'; readonly what: 'killed' | 'deaf' | 'without-watch' }
@@ -26,6 +29,9 @@ export function disksOf(data: boolean, rootGi: number) {
   return [{ name: 'root', size: `${rootGi}Gi` }, ...(data ? [DATA] : [])];
 }
 
+/** The port that somebody else may take, one that is chosen, none. */
+const forwardings = [[{ hostPort: 8080, guestPort: 80 }, { guestPort: 22 }], [{ guestPort: 22 }], []];
+
 const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { powerState: 'PoweredOn' },
   { powerState: 'PoweredOff' },
@@ -37,6 +43,7 @@ const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { vcpus: 2 },
   { updateStrategy: { type: 'Restart' } },
   { updateStrategy: { type: 'OnRestart' } },
+  ...forwardings.map((hostForwards) => ({ networks: [{ name: 'net0', user: { hostForwards } }] })),
   { powerOff: { mode: 'Hard' } },
   { powerOff: { mode: 'TrySoft', gracePeriodSeconds: 10 } },
   { cloudInit: { userData: 'a', userDataSecretRef: null } },
@@ -82,7 +89,7 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
     weight: 3,
     arbitrary: fc.record({
       type: fc.constant('world'),
-      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'reboot'),
+      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'reboot'),
     }),
   },
   {
@@ -180,6 +187,11 @@ function changeWorld({ world }: Simulation, what: Extract<LifeEvent, { type: 'wo
     case 'stubborn':
       world.guestsObey = !world.guestsObey;
       return;
+    case 'port':
+      // Whoever comes second does not get it.
+      if (world.takenPorts.length > 0) world.takenPorts = [];
+      else if (world.ports().every(({ hostPort }) => hostPort !== 8080)) world.takenPorts = [8080];
+      return;
     case 'reboot':
       world.reboot();
   }
@@ -199,6 +211,7 @@ export async function heal(to: Simulation): Promise<void> {
   world.reachable = true;
   world.guestsObey = true;
   world.freeBytes = 1e12;
+  world.takenPorts = [];
   for (const vmDir of world.vmDirs.values()) vmDir.mounted = true;
   for (const process of world.processes.values()) process.silent = false;
   to.controller.driver.fault = undefined;

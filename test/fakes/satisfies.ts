@@ -1,5 +1,6 @@
 /** What a VM at rest must be, restated from the API's words and from the truth of the simulated world. */
 import { createHash } from 'node:crypto';
+import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
 import { parseQuantity } from '../../src/api/quantity.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { type OwnershipRecord, parseRecord } from '../../src/reconcile/record.ts';
@@ -67,11 +68,31 @@ function worldComplaints(simulation: Simulation, vm: VirtualMachine): string[] {
   if (process === undefined) return [...found, ...offComplaints(vm, world.ends.at(-1), record.nonce)];
   if (process.guest !== 'running' && vm.spec.restartPolicy !== 'Never') found.push(`the guest is ${process.guest}`);
   if (record.nonce !== vm.spec.restartedAt) found.push('the restart was not answered');
+  found.push(...forwardComplaints(vm, process.spec));
   const differs = process.spec.vcpus !== vm.spec.vcpus || process.seed !== seedOf(simulation, vm);
   if (differs && vm.spec.updateStrategy.type === 'Restart' && process.guest === 'running')
     found.push('the change is not in force');
   if (differs && condition(vm, 'RestartRequired')?.status !== 'True') found.push('RestartRequired is not said');
   return found;
+}
+
+/** Every forward that is wanted is there with a port of its own, as status says, and no other. */
+function forwardComplaints({ spec, status }: VirtualMachine, launched: LaunchSpec): string[] {
+  const wanted = (spec.networks ?? []).flatMap(({ user }) => user?.hostForwards ?? []);
+  const has = forwardsOf(launched);
+  const told = (status?.interfaces ?? []).flatMap(({ forwards = [] }) => forwards);
+  const missing = wanted.filter(
+    ({ hostPort, guestPort }) =>
+      !has.some((one) => one.guestPort === guestPort && one.hostPort === (hostPort ?? one.hostPort)),
+  );
+  return [
+    ...missing.map(({ guestPort }) => `guest port ${guestPort} is not forwarded`),
+    ...(has.length === wanted.length ? [] : [`${has.length} forwards, not ${wanted.length}`]),
+    ...(has.some(({ hostPort }) => hostPort === undefined) ? ['a forward has no port'] : []),
+    ...(told.map(({ hostPort }) => hostPort).join() === has.map(({ hostPort }) => hostPort).join()
+      ? []
+      : ['status tells other forwards']),
+  ];
 }
 
 function diskComplaints(

@@ -113,6 +113,7 @@ export class SimulatedHost implements HostDriver {
         vmDirs: new Map(request.vmDirs.map((path) => [path, this.#vmDir(path)])),
         folders,
         files: new Map([...paths].map((path) => [path, this.#file(path)])),
+        ports: world.ports(),
         strangers: [...world.processes.values()]
           .filter(({ pid }) => !owned.has(pid))
           .map(({ pid }) => ({ name: 'stranger', architecture: 'x86_64', pid })),

@@ -88,6 +88,8 @@ export function subject(given: Given = {}): Subject {
     files: new Map(Object.entries({ [ROOT]: file(), ...given.files })),
     claims: new Map(),
     otherFolders: new Set(),
+    ports: [],
+    portClaims: [],
     facts: FACTS,
     secret: undefined,
     heard: undefined,

@@ -209,6 +209,15 @@ test('each network has its own address', () => {
   ]);
 });
 
+test('ports of the host that lead to the guest', () => {
+  const forward = { protocol: 'TCP', hostAddress: '127.0.0.1', hostPort: 2222, guestPort: 22 } as const;
+  const forwards = [forward, { ...forward, protocol: 'UDP', hostAddress: '0.0.0.0', allocated: true } as const];
+  const words = argv({ networks: [{ name: 'net0', mac: '52:54:00:00:00:01', forwards }] });
+  expect(json(words, '-netdev')).toEqual([
+    { type: 'user', id: 'net-net0', hostfwd: [{ str: 'tcp:127.0.0.1:2222-:22' }, { str: 'udp:0.0.0.0:2222-:22' }] },
+  ]);
+});
+
 describe('graphics', () => {
   const INPUT = ['qemu-xhci,id=usb0', 'usb-tablet,bus=usb0.0', 'usb-kbd,bus=usb0.0'];
 

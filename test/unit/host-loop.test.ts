@@ -252,7 +252,7 @@ test('a launch that fails is told once, with the next attempt, and not with ever
     startTicks: 1,
     startedAt: 0,
     folder: '/elsewhere',
-    spec: { disks: [{ name: 'x', path: `${folderOf()}/root.qcow2`, format: 'qcow2' }] } as never,
+    spec: { disks: [{ name: 'x', path: `${folderOf()}/root.qcow2`, format: 'qcow2' }], networks: [] } as never,
     diskBytes: new Map(),
     guest: 'running',
     silent: false,

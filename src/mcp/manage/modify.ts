@@ -1,12 +1,13 @@
 /** action modify: memory and vCPUs (with a restart where the VM runs) and the growth of a disk. */
 import { type EffectiveDisk, effectiveSpec } from '../../api/effective-spec.ts';
 import { formatQuantity, parseQuantity, qemuSize, toMiB } from '../../api/quantity.ts';
-import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import type { DiskSpec, VirtualMachine } from '../../api/virtual-machine.ts';
 import { parseDisk, parseMemory } from '../disk-argument.ts';
 import { type Envelope, Refusal } from '../envelope.ts';
 import { askLookAtVm, now } from '../looks.ts';
 import { firstVersion } from '../watching.ts';
 import { patchDisks, seenSizeOf, sizeOf } from './disks.ts';
+import { rehearse } from './dry-run.ts';
 import { endingOf, goneWhileWaiting, isCurrent, stalled, unfinished } from './outcome.ts';
 import { isSettledRunning, isStopped } from './power.ts';
 import { answer, type Call, type ExistingVm } from './request.ts';
@@ -45,7 +46,9 @@ export async function modify(call: Call, found: ExistingVm): Promise<Envelope> {
   }
   const needsProcess = fields.includes('memory') || fields.includes('vcpus') || pendingOf(vm, args);
   const restarts = needsProcess && vm.status?.pid !== undefined && isOn(vm);
-  const patched = await write(call, vm, plan, restarts ? { restartedAt: now() } : {});
+  const more = restarts ? { restartedAt: now() } : {};
+  if (args.dry_run === true) return rehearse(call, found, { ...plan.spec, ...more, ...grown(vm, plan) });
+  const patched = await write(call, vm, plan, more);
   const ending = await endingOf(call, patched, (seen) => isInForce(seen) && (!restarts || isSettledRunning(seen)));
   const details = { ...plan.details, restarted: restarts };
   if (ending.kind === 'gone') throw goneWhileWaiting(call);
@@ -67,7 +70,16 @@ function write(
   if (disk === undefined) {
     return context.store.patch('VirtualMachine', vm.metadata, { spec }, { uid: vm.metadata.uid });
   }
-  return patchDisks(context.store, vm, (one) => (one.name === disk.name ? { ...one, size: disk.size } : one), spec);
+  return patchDisks(context.store, vm, sized(disk), spec);
+}
+
+const sized =
+  ({ name, size }: NonNullable<Plan['disk']>) =>
+  (one: DiskSpec): DiskSpec =>
+    one.name === name ? { ...one, size } : one;
+
+function grown({ spec }: VirtualMachine, { disk }: Plan): { readonly disks?: readonly DiskSpec[] } {
+  return disk === undefined ? {} : { disks: (spec.disks ?? []).map(sized(disk)) };
 }
 
 function isOn({ spec }: VirtualMachine): boolean {
@@ -123,7 +135,7 @@ async function planDisk(call: Call, found: ExistingVm, plan: Plan): Promise<void
   if (size === undefined) throw diskRefusal(context.say.diskSizeNeeded());
   const disk = targetOf(call, found, path);
   const bytes = parseQuantity(size) ?? 0;
-  if (disk.format === 'raw') await requireGrown(call, found.vm, disk, bytes);
+  if (disk.format === 'raw') await requireRawGrown(call, found.vm, disk, bytes);
   const before = sizeOf(found.vm, disk) ?? 0;
   if (bytes < before) throw diskRefusal(context.say.diskCannotShrink(disk.path, qemuSize(before)), 'DiskCannotShrink');
   if (bytes === disk.sizeBytes) {
@@ -150,16 +162,22 @@ function targetOf({ context }: Call, { vm, host }: ExistingVm, path: string | un
 }
 
 /** A raw file is grown by hand; a look may be older than that. */
-async function requireGrown({ context }: Call, vm: VirtualMachine, disk: EffectiveDisk, bytes: number): Promise<void> {
-  const grown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
-  if (grown(vm)) return;
+async function requireRawGrown(
+  { args, context }: Call,
+  vm: VirtualMachine,
+  disk: EffectiveDisk,
+  bytes: number,
+): Promise<void> {
+  const isGrown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
+  if (isGrown(vm)) return;
+  const refusal = diskRefusal(context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes), 'RawDiskNotGrown');
+  if (args.dry_run === true) throw refusal;
   await askLookAtVm(context.store, vm);
   const fresh = await firstVersion(context.store, 'VirtualMachine', {
     ref: vm.metadata,
     forMs: FRESH_LOOK_MS,
     signal: context.signal,
-    accept: (seen) => (seen !== undefined && grown(seen) ? true : undefined),
+    accept: (seen) => (seen !== undefined && isGrown(seen) ? true : undefined),
   });
-  if (fresh !== true)
-    throw diskRefusal(context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes), 'RawDiskNotGrown');
+  if (fresh !== true) throw refusal;
 }
