@@ -34,6 +34,7 @@ const steps: Readonly<Partial<Record<Reason, string>>> = {
   KVMUnavailable: 'Mend KVM as the message says, or use `Auto`.',
   PortInUse: 'Choose another, or end its owner.',
   InsufficientMemory: 'Lower `memory`, or stop others.',
+  SecretNotFound: 'Set it with the command that the message names. It is noticed by itself, within ten seconds.',
   LaunchFailed: 'Correct what it names; it is tried again with growing pauses.',
   MonitorUnresponsive: "Look at the host's load; `stop --force` ends it.",
   GuestPanicked: 'Look at `console` and `logs`; `restart`.',
