@@ -232,7 +232,7 @@ export async function runCli(argv: readonly string[], context: Context, version:
   }
   if (argv[0] === COMPLETE) {
     const { complete } = await import('./complete.ts');
-    await complete(context, argv.slice(1), { root, declare: (command) => declare(command, context) });
+    await complete(context, argv.slice(1), { root, declare: (command) => declare(command, context, version) });
     return EXIT.done;
   }
   try {
