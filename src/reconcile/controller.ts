@@ -47,6 +47,8 @@ interface Running {
 }
 
 const WATCH_RETRY_MS = 1_000;
+/** Objects are listed this often, for whatever a watch did not tell. */
+const RELIST_MS = 60_000;
 
 /** Drives every Host of the store until unsubscribed. Never errors. */
 export function runController(dependencies: ControllerDependencies): Observable<ControllerEvent> {
@@ -78,7 +80,8 @@ class Controller {
     const watches = KINDS.toSorted((a) => (a === 'Host' ? -1 : 0)).map((kind) =>
       changes(this.#deps.store, kind, this.#abort.signal, this.#scheduler).subscribe((event) => this.#onChange(event)),
     );
-    this.#subscriptions = [unplaced, ...watches];
+    const relists = timer(RELIST_MS, RELIST_MS, this.#scheduler).subscribe(() => void this.#relist());
+    this.#subscriptions = [unplaced, ...watches, relists];
   }
 
   stop(): void {
@@ -99,6 +102,22 @@ class Controller {
       case 'VirtualMachineMonitor':
         this.#onMonitor(event.object);
     }
+  }
+
+  /** What the watches should have told. VMs that have a loop are looked at by it in any case. */
+  async #relist(): Promise<void> {
+    try {
+      const hosts = (await this.#deps.store.list('Host')).items;
+      const monitors = (await this.#deps.store.list('VirtualMachineMonitor')).items;
+      if (this.#abort.signal.aborted) return;
+      const uids = new Set(hosts.map(({ metadata }) => metadata.uid));
+      for (const [name, { uid }] of this.#running) if (!uids.has(uid)) this.#endHost(name);
+      for (const host of hosts) this.#onHost(host, false);
+      for (const monitor of monitors) this.#onMonitor(monitor);
+    } catch (error) {
+      this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
+    }
+    await this.#wakeUnplaced();
   }
 
   #onHost(host: Host, deleted: boolean): void {
@@ -143,7 +162,8 @@ class Controller {
   async #wakeUnplaced(): Promise<void> {
     try {
       const { items } = await this.#deps.store.list('VirtualMachine');
-      for (const vm of items) this.#onVm(vm, false);
+      if (this.#abort.signal.aborted) return;
+      for (const vm of items) if (!this.#running.has(vm.spec.hostName ?? '')) this.#unplaced$.next(vm);
     } catch (error) {
       this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
     }
