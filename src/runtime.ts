@@ -7,7 +7,7 @@ import { type Manifest, parseManifest } from './api/admission.ts';
 import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
 import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
-import type { GlobalOptions, LoopRole, LoopSupervisor, Session, SessionOptions } from './cli/session.ts';
+import type { GlobalOptions, LoopRole, LoopSupervisor, Machine, Session, SessionOptions } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
 import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
@@ -38,6 +38,13 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   };
 }
+
+/** This machine without its store: what a command may look at that must not make one. */
+export const machine: Machine = {
+  storeDir: storeFolder,
+  shell: () => new LocalShell(),
+  loopHolder: (storeDir) => new LoopHolder(storeDir).read(),
+};
 
 /** Never the current folder: a command started elsewhere must find the same VMs. */
 function storeFolder({ store }: GlobalOptions): string {
@@ -127,9 +134,9 @@ class FileStoreLoop implements LoopSupervisor {
 
   whoRuns(): 'here' | 'service' | 'command' | 'nobody' {
     if (this.running) return 'here';
-    const role = this.#holder.read();
-    if (role === undefined) return 'nobody';
-    return role === 'command' ? 'command' : 'service';
+    const holder = this.#holder.read();
+    if (holder === undefined) return 'nobody';
+    return holder.kind === 'command' ? 'command' : 'service';
   }
 
   async standBy(signal: AbortSignal, onStarted?: () => void): Promise<void> {

@@ -123,6 +123,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: SERVERS,
     load: async () => (await import('./run.ts')).declareRun,
   },
+  service: {
+    summary: 'Install the controller as a systemd service, and stop guests in order when the machine shuts down',
+    group: SERVERS,
+    load: async () => (await import('./service.ts')).declareService,
+  },
   mcp: {
     summary: 'Serve the MCP tools on stdin and stdout',
     group: SERVERS,

@@ -2,12 +2,13 @@
  * Decides the single next step for one VM. Pure: no clock, no I/O, no memory, and it never reads status. The loop
  * takes the step, looks at the host again and asks again, so a step that half happened is simply seen.
  */
+import { hostShutdownOf } from '../api/host-shutdown.ts';
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
 import { decideUselessJob } from './images.ts';
 import { OWN_FILES } from './paths.ts';
-import { decideOff, decideOn, wantsOff } from './power.ts';
+import { decideHostShutdown, decideOff, decideOn, wantsOff } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
 
@@ -39,7 +40,10 @@ export function decide(subject: Subject): Decision {
   if ('kind' in owned) return owned;
   const { record } = owned;
   const process = subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
-  return wantsOff(vm.spec) ? decideOff(subject, record, process) : decideOn(subject, record, process);
+  if (wantsOff(vm.spec)) return decideOff(subject, record, process);
+  return hostShutdownOf(host, subject.seen.bootID) === undefined
+    ? decideOn(subject, record, process)
+    : decideHostShutdown(subject, record, process);
 }
 
 /** The record, once folder, record and annotation are in place; else the step towards it or what is in the way. */

@@ -1,21 +1,22 @@
 /** What is worth a line in a VM's history, and what is only shown while it lasts. */
 import type { Finding } from '../api/conditions.ts';
 import type { VirtualMachineStatus } from '../api/virtual-machine.ts';
-import type { Decision } from './decision.ts';
-import type { Pass } from './status.ts';
+import { clockTime } from './decision.ts';
+import type { Pass, SeenPass } from './status.ts';
 
 const MAX_HISTORY = 20;
 
-/** The sentence of a decision, with how far long work is. */
-export function withProgress(decision: Decision): string {
+/** The sentence of a pass, with how far long work is, or when what failed is tried again. */
+export function sentenceOf({ decision, failure }: SeenPass): string {
+  if (failure !== undefined) return `${failure.message}; tried again at ${clockTime(failure.nextAttemptAt)}`;
   const progress = 'progress' in decision ? decision.progress : undefined;
   return progress === undefined ? decision.message : `${decision.message} (${progress})`;
 }
 
-/** Progress is shown while it lasts and makes no history. */
+/** Progress and the time of the next attempt are shown while they last and make no history. */
 export function newsOf(ready: Finding | undefined, pass: Pass): Finding | undefined {
-  if (ready === undefined || pass.kind !== 'seen' || pass.failure !== undefined) return ready;
-  return { ...ready, message: pass.decision.message };
+  if (ready === undefined || pass.kind !== 'seen') return ready;
+  return { ...ready, message: (pass.failure ?? pass.decision).message };
 }
 
 /** A line whenever the reason for the VM's state changes: what happened, why, and what comes next. */

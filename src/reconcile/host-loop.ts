@@ -10,7 +10,7 @@ import { ANNOTATIONS, DEFAULT_NAMESPACE, FINALIZERS, keyOf } from '../api/meta.t
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { ObjectProblem, SecretReader, Store } from '../store/store.ts';
 import { type Action, isStoreAction } from './action.ts';
-import { type ActionLimits, ActionRunner } from './action-runner.ts';
+import { type ActionLimits, ActionRunner, servedBy } from './action-runner.ts';
 import { coalesceMap } from './coalesce-map.ts';
 import { decide, isOrphaned, isPaused } from './decide.ts';
 import { blocked, type Decision, type Subject } from './decision.ts';
@@ -221,17 +221,16 @@ export class HostLoop {
 
   /** Writes what was found, then takes the step. */
   async #follow(subject: Subject, decision: Decision): Promise<void> {
-    const { metadata } = subject.vm;
-    const key = keyOf(metadata);
+    const key = keyOf(subject.vm.metadata);
     if (decision.kind !== 'act') this.#actions.rest(key);
-    const asked = decision.kind === 'act' ? ([key, decision.action, metadata.generation] as const) : undefined;
+    const asked = decision.kind === 'act' ? ([servedBy(subject.vm), decision.action] as const) : undefined;
     const held = asked && this.#actions.heldBack(...asked);
     const failure = asked && this.#actions.failureOf(...asked);
     const newest = await this.#note(subject.vm, { kind: 'seen', subject, decision, failure });
     if (newest === undefined) return;
     switch (decision.kind) {
       case 'act':
-        if (held === undefined) this.#start(key, { ...subject, vm: newest }, decision);
+        if (held === undefined) this.#start({ ...subject, vm: newest }, decision);
         else this.#queue.wake(key, held.forMs);
         return;
       case 'wait':
@@ -245,11 +244,12 @@ export class HostLoop {
   }
 
   /** @param subject its vm as the store has it now: the status was just written */
-  #start(key: string, subject: Subject, { action, message }: Extract<Decision, { kind: 'act' }>): void {
+  #start(subject: Subject, { action, message }: Extract<Decision, { kind: 'act' }>): void {
+    const served = servedBy(subject.vm);
+    const { key } = served;
     this.#emit({ type: 'action', vm: key, action, because: message });
-    const { generation } = subject.vm.metadata;
     this.#actions.start(
-      { key, action, generation, seenAt: subject.seen.at, effect: () => this.#execute(action, subject) },
+      { ...served, action, seenAt: subject.seen.at, effect: () => this.#execute(action, subject) },
       (outcome) => {
         if (this.#abort.signal.aborted) return;
         if (outcome.ok) this.#emit({ type: 'done', vm: key, action, ms: outcome.ms });

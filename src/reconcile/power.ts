@@ -16,6 +16,9 @@ import { decideDiskNotes, decideDisks, decideLiveGrowth, storageProblem } from '
 
 /** A state that mends itself is looked at again after this. */
 const AGAIN_MS = 5_000;
+/** A host that shuts down is soon gone; what ends the wait wakes the VM by itself. */
+const SHUTDOWN_MS = 60_000;
+const SHUTTING_DOWN = 'the host is shutting down';
 /** A disk on a file system with less room than this would only fail again. */
 const RESUME_FREE_BYTES = 64 * 1024 * 1024;
 
@@ -87,6 +90,17 @@ function withTools(subject: Subject, decision: Decision): Decision {
   return (needed ? toolProblem(subject) : undefined) ?? decision;
 }
 
+/** The VM should be on, and its host is shutting down: it is off until the next boot. */
+export function decideHostShutdown(subject: Subject, record: OwnershipRecord, process: SeenProcess): Decision {
+  if (process.kind === 'present') {
+    if (record.launch?.state !== 'running') return NOTE_LAUNCH;
+    return decideStop(subject, process, { reason: 'HostShutdown', message: SHUTTING_DOWN });
+  }
+  if (record.launch !== undefined) return decideGone(subject, record, record.launch);
+  if (decideRestart(subject, record) === 'stays-off') return staysOff(record);
+  return wait(SHUTDOWN_MS, 'HostShutdown', `${SHUTTING_DOWN}; the VM starts again at its next boot`);
+}
+
 function staysOff(record: OwnershipRecord): Decision {
   const end = record.end;
   if (end?.reason === 'GuestPoweredOff') {
@@ -123,11 +137,12 @@ function decideLaunch(subject: Subject, record: OwnershipRecord): Decision {
   );
 }
 
+/** The end of a process that is not in the record could not be told. */
+const NOTE_LAUNCH = act({ type: 'note-launch' }, 'Starting', 'QEMU is up; noting it in the record');
+
 function decideRunning(subject: Subject, record: OwnershipRecord, process: Process): Decision {
   const { vm, wanted } = subject;
-  if (record.launch === undefined || record.launch.state === 'starting') {
-    return act({ type: 'note-launch' }, 'Starting', 'QEMU is up; noting it in the record');
-  }
+  if (record.launch === undefined || record.launch.state === 'starting') return NOTE_LAUNCH;
   if (process.guest === 'silent') {
     return wait(
       AGAIN_MS,

@@ -7,7 +7,7 @@ import { formatQuantity } from '../api/quantity.ts';
 import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual-machine.ts';
 import { isPaused } from './decide.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
-import { historyOf, newsOf, withProgress } from './history.ts';
+import { historyOf, newsOf, sentenceOf } from './history.ts';
 import { interfacesOf } from './interface-status.ts';
 import type { SeenProcess } from './observed.ts';
 import { phaseOf } from './phase.ts';
@@ -54,7 +54,7 @@ export function statusOf(vm: VirtualMachine, pass: Pass, source?: SourceProblem)
   const facts = pass.kind === 'seen' ? seenFacts(vm, pass) : keptFacts(previous);
   return defined({
     observedGeneration: generation,
-    phase: pass.kind === 'seen' ? phaseOf(vm, pass.decision, processOf(pass)) : unseenPhase(vm, pass),
+    phase: pass.kind === 'seen' ? phaseOf(vm, pass, processOf(pass)) : unseenPhase(vm, pass),
     message: message.slice(0, 1024),
     conditions: conditionsFrom(findings, previous?.conditions, at, generation),
     ...facts,
@@ -97,7 +97,7 @@ function keptFacts(previous: VirtualMachineStatus | undefined): Partial<VirtualM
   return facts;
 }
 
-type SeenPass = Extract<Pass, { kind: 'seen' }>;
+export type SeenPass = Extract<Pass, { kind: 'seen' }>;
 
 function processOf({ subject }: SeenPass): SeenProcess {
   return subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
@@ -112,7 +112,7 @@ function recordOf({ subject }: SeenPass): OwnershipRecord | undefined {
 function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   const { decision, failure } = pass;
   const reason = failure?.reason ?? decision.reason;
-  const message = failure?.message ?? withProgress(decision);
+  const message = sentenceOf(pass);
   const paused = decision.reason === 'PausedByOperator';
   const findings: Finding[] = [
     { type: 'Ready', status: decision.kind === 'settled' ? 'True' : paused ? 'Unknown' : 'False', reason, message },

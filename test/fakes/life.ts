@@ -20,6 +20,8 @@ export type LifeEvent =
   | { readonly type: 'clock'; readonly ms: number }
   | { readonly type: 'operator'; readonly what: 'killed' | 'deaf' | 'without-watch' }
   | { readonly type: 'cut'; readonly action?: VmAction['type']; readonly afterSteps: number }
+  /** The service asks for the end of the guests, with the time that is left; null: it is taken back. */
+  | { readonly type: 'host-shutdown'; readonly leftMs: number | null }
   | { readonly type: 'lose-disk' };
 
 export const PERSONS_FILE = '/data/existing.qcow2';
@@ -96,6 +98,10 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({ type: fc.constant('secret'), value: fc.constantFrom('a', 'x', 'y', undefined) }),
   },
+  {
+    weight: 2,
+    arbitrary: fc.record({ type: fc.constant('host-shutdown'), leftMs: fc.constantFrom(null, 3_000, 65_000) }),
+  },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('clock'), ms: fc.constantFrom(-3_600_000, 3_600_000) }) },
   {
     weight: 2,
@@ -157,6 +163,8 @@ export async function happen(event: LifeEvent, to: Simulation): Promise<void> {
       };
       return;
     }
+    case 'host-shutdown':
+      return to.shutDownHost(event.leftMs);
     case 'lose-disk':
       for (const [path, { content }] of world.files) if (content.startsWith('us')) world.files.delete(path);
   }
@@ -207,6 +215,12 @@ function changeOperator(to: Simulation, what: Extract<LifeEvent, { type: 'operat
 
 /** All that hinders is taken away; what was asked for stays asked for. */
 export async function heal(to: Simulation): Promise<void> {
+  await to.shutDownHost(null);
+  await repair(to);
+}
+
+/** What hinders the operator is taken away; a host that is shutting down goes on with it. */
+export async function repair(to: Simulation): Promise<void> {
   const { world } = to;
   world.reachable = true;
   world.guestsObey = true;

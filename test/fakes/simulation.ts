@@ -2,6 +2,7 @@
 import type { Subscription } from 'rxjs';
 import { parseManifest } from '../../src/api/admission.ts';
 import type { Host } from '../../src/api/host.ts';
+import { hostShutdownValue } from '../../src/api/host-shutdown.ts';
 import { ANNOTATIONS } from '../../src/api/meta.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import type { VmAction } from '../../src/reconcile/action.ts';
@@ -110,6 +111,14 @@ export class Simulation {
   async edit(patch: ObjectPatch, name = 'web-1'): Promise<void> {
     await this.store.patch('VirtualMachine', { namespace: 'default', name }, patch);
     this.wake(`default/${name}`);
+  }
+
+  /** @param leftMs until guests that still run are switched off; null: the host does not shut down */
+  async shutDownHost(leftMs: number | null): Promise<void> {
+    const value = leftMs === null ? null : hostShutdownValue(this.world.bootID, this.world.at + leftMs);
+    const patch = { metadata: { annotations: { [ANNOTATIONS.hostShutdown]: value } } };
+    await this.store.patch('Host', { name: 'localhost' }, patch);
+    this.wake();
   }
 
   async annotate(annotation: keyof typeof ANNOTATIONS, value: string | null, name = 'web-1'): Promise<void> {
