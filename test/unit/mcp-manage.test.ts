@@ -40,6 +40,17 @@ describe('the disk parameter', () => {
   ])('not %j', (text) => {
     expect(() => parseDisk(text, en)).toThrow(/disk: /);
   });
+
+  test.each(['9999999T', '0.5G', '512K', '5000T', '0'])(
+    'the size %s alone is at fault, and the bounds are told',
+    (size) => {
+      const at = `disk: "${size}" must be a whole size such as 20G or 512M, from 1M to 4096T`;
+      expect(() => parseDisk(`path=/a.qcow2,size=${size}`, en)).toThrow(at);
+    },
+  );
+  test.each(['1M', '4096T', '4P'])('the size %s is one', (size) => {
+    expect(parseDisk(`size=${size}`, en)).toHaveProperty('size');
+  });
 });
 
 test.each([
