@@ -98,7 +98,12 @@ describe('arguments', () => {
       { status: 'Running' },
       { field: 'status', allowed: ['running', 'stopped', 'all'] },
     ],
-    ['a cursor that is none', 'list_vms', { cursor: 'abc' }, { field: 'cursor' }],
+    [
+      'a cursor that is none',
+      'list_vms',
+      { cursor: 'abc' },
+      { field: 'cursor', value: '"abc"', next: { tool: 'list_vms', arguments: {} } },
+    ],
     ['a number as text', 'manage_vm', create({ vcpus: '4' }), { field: 'vcpus' }],
     ['no CPU', 'manage_vm', create({ vcpus: 0 }), { field: 'vcpus' }],
     ['too many CPUs', 'manage_vm', create({ vcpus: 100_000 }), { field: 'vcpus' }],
