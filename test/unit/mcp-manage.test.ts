@@ -319,7 +319,10 @@ test('a stall is a refusal with its reason, in the language of the server', asyn
     { uid: vm.metadata.uid },
   );
   const answer = await call;
-  expect(answer).toMatchObject({ success: false, data: { error: { code: 'StorageMissing', field: 'disk' } } });
+  expect(answer).toMatchObject({
+    success: false,
+    data: { error: { code: 'StorageMissing', field: 'disk', next: { tool: 'list_vms' } } },
+  });
   expect(answer.message).toBe('虚拟机x start失败：存储缺失（/vms/x is gone）');
 });
 
