@@ -101,7 +101,7 @@ function nobody(): Context {
   };
   return {
     openSession: never,
-    storeExists: never,
+    machine: never,
     serveMcp: never,
     runProgram: never,
     stdin: Readable.from([]),

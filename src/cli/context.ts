@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { RunProgram } from '../host/run-program.ts';
 import { InterruptedError } from './exit-codes.ts';
-import type { GlobalOptions, LoopRole, OpenSession, Session } from './session.ts';
+import type { GlobalOptions, LoopRole, Machine, OpenSession, Session } from './session.ts';
 
 export interface McpOptions {
   readonly readOnly: boolean;
@@ -12,8 +12,7 @@ export interface McpOptions {
 
 export interface Context {
   readonly openSession: OpenSession;
-  /** Whether there is a store to open: opening makes one. */
-  readonly storeExists: (options: GlobalOptions) => Promise<boolean>;
+  readonly machine: () => Promise<Machine>;
   /** Serves the MCP tools on stdin and stdout until the client leaves or the signal aborts. */
   readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
   /** For an editor and for the script that builds the sample guest. */
@@ -37,7 +36,7 @@ export interface Globals extends GlobalOptions {
 }
 
 /** Adds arguments, options, examples and the action to a command that is about to run. */
-export type Declare = (command: Command, context: Context) => void;
+export type Declare = (command: Command, context: Context, version: string) => void;
 
 export function print(context: Context, line: string): void {
   context.stdout.write(`${line}\n`);

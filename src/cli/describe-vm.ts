@@ -1,6 +1,8 @@
 /** A VirtualMachine in full: what it is, why it is so, what comes next, where its files lie. Pure. */
+import type { CloudInit } from '../api/cloud-init.ts';
 import { findCondition } from '../api/conditions.ts';
 import { FOLDER_FILES } from '../api/effective-spec.ts';
+import { forwardWords } from '../api/networks.ts';
 import { humanBytes } from '../api/quantity.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { nextStepFor } from '../messages/next-steps.ts';
@@ -21,8 +23,13 @@ export function describeVm(vm: VirtualMachine, now: number, host?: VmOnHost): st
     ...diskLines(vm),
     ...tableSection(
       'Interfaces',
-      ['NAME', 'MAC'],
-      (vm.status?.interfaces ?? []).map(({ name, mac }) => [name, mac]),
+      ['NAME', 'MAC', 'NETWORK', 'FORWARDS'],
+      (vm.status?.interfaces ?? []).map(({ name, mac, bridge, forwards = [] }) => [
+        name,
+        mac,
+        bridge === undefined ? 'user' : `bridge ${bridge}`,
+        forwards.map(forwardWords).join(', ') || '<none>',
+      ]),
     ),
     ...pendingLines(vm),
     ...section('Files', fileLines(vm, host)),
@@ -72,9 +79,21 @@ function wantedLines({ spec }: VirtualMachine): string[] {
     ['Firmware', spec.firmware?.type],
     ['Accelerator', spec.accelerator],
     ['CD-ROMs', spec.cdroms?.map(({ name, path }) => `${name} (${path})`).join(', ')],
+    ['Cloud-init', spec.cloudInit && cloudInitWords(spec.cloudInit)],
     ['Power off', `${off.mode}, ${off.gracePeriodSeconds} s grace`],
     ['Update strategy', spec.updateStrategy.type],
   ]);
+}
+
+function cloudInitWords({ hostname, userData, userDataSecretRef: ref, networkData, ...more }: CloudInit): string {
+  const keys = more.sshAuthorizedKeys?.length ?? 0;
+  const given = ref === undefined ? userData && 'user data' : `user data of Secret ${ref.name}, key ${ref.key}`;
+  return [
+    ...(hostname === undefined ? [] : [`hostname ${hostname}`]),
+    given ?? 'user data generated',
+    ...(networkData === undefined ? [] : ['network data']),
+    ...(keys === 0 ? [] : [`${keys} SSH key${keys === 1 ? '' : 's'}`]),
+  ].join(', ');
 }
 
 function processLines({ status }: VirtualMachine, now: number): string[] {
@@ -128,6 +147,12 @@ const FILE_WORDS: Readonly<Partial<Record<keyof typeof FOLDER_FILES, string>>> =
   consoleHolder: 'Console holder',
   vnc: 'Screen',
   firmwareVariables: 'UEFI variables',
+  seed: 'cloud-init seed',
+  job: 'Job',
+  jobScript: 'Job script',
+  jobLock: 'Job lock',
+  jobHeaders: 'Job headers',
+  jobErrors: 'Job errors',
 };
 
 /** Where the host could be asked, what is there; else where it would be. Disks have their own table. */

@@ -71,6 +71,16 @@ export class InterruptedError extends Error {
   }
 }
 
+/** A program that was run for the person ended so; it has told why itself. */
+export class EndedWith extends Error {
+  override name = 'EndedWith';
+  readonly code: number;
+  constructor(code: number) {
+    super(`ended with exit code ${code}`);
+    this.code = code;
+  }
+}
+
 /** By name, since rooms that the CLI does not import throw some of them. */
 const CODES: Readonly<Record<string, number>> = {
   NotFoundError: EXIT.notFound,
@@ -82,7 +92,7 @@ const CODES: Readonly<Record<string, number>> = {
 };
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof CliError || error instanceof InterruptedError) return error.code;
+  if (error instanceof CliError || error instanceof InterruptedError || error instanceof EndedWith) return error.code;
   return (error instanceof Error ? CODES[error.name] : undefined) ?? EXIT.failed;
 }
 

@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Context, Declare } from './context.ts';
-import { EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
+import { EndedWith, EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
 
 interface Entry {
   readonly summary: string;
@@ -43,6 +43,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./apply.ts')).declareApply,
   },
+  create: {
+    summary: 'Create a virtual machine from options, without a manifest',
+    group: OBJECTS,
+    load: async () => (await import('./create.ts')).declareCreate,
+  },
   plan: {
     summary: 'Foretell what apply would do: live, with a restart, or refused',
     group: OBJECTS,
@@ -72,6 +77,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Show what happened to virtual machines',
     group: OBJECTS,
     load: async () => (await import('./events.ts')).declareEvents,
+  },
+  secret: {
+    summary: 'Keep values that no manifest should hold, such as user data with passwords',
+    group: OBJECTS,
+    load: async () => (await import('./secret.ts')).declareSecret,
   },
   start: {
     summary: 'Start virtual machines',
@@ -103,6 +113,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: MACHINES,
     load: async () => (await import('./top.ts')).declareTop,
   },
+  'port-forward': {
+    summary: 'Forward ports of this machine to ports of a virtual machine',
+    group: MACHINES,
+    load: async () => (await import('./port-forward.ts')).declarePortForward,
+  },
+  ssh: {
+    summary: 'Log in to a virtual machine, or run a command there',
+    group: MACHINES,
+    load: async () => (await import('./ssh.ts')).declareSsh,
+  },
   screenshot: {
     summary: 'Save what a virtual machine draws as a PNG picture',
     group: MACHINES,
@@ -117,6 +137,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Run the controller: it brings every machine to what its object says, and keeps it there',
     group: SERVERS,
     load: async () => (await import('./run.ts')).declareRun,
+  },
+  doctor: {
+    summary: 'Say what is well on this machine, what is not, and how to mend it',
+    group: SERVERS,
+    load: async () => (await import('./doctor.ts')).declareDoctor,
+  },
+  service: {
+    summary: 'Install the controller as a systemd service, and stop guests in order when the machine shuts down',
+    group: SERVERS,
+    load: async () => (await import('./service.ts')).declareService,
   },
   mcp: {
     summary: 'Serve the MCP tools on stdin and stdout',
@@ -159,20 +189,20 @@ function program(context: Context, version: string): Command {
   for (const [name, { summary, group }] of Object.entries(COMMANDS)) {
     root.command(name).description(summary).helpGroup(group).configureHelp({ showGlobalOptions: true });
   }
-  root.hook('preSubcommand', (_root, command) => declare(command, context));
+  root.hook('preSubcommand', (_root, command) => declare(command, context, version));
   return root;
 }
 
 /** Adds what a command takes: each is loaded when it is called. */
-async function declare(command: Command, context: Context): Promise<void> {
+async function declare(command: Command, context: Context, version: string): Promise<void> {
   const declaration = await COMMANDS[command.name()]?.load();
-  declaration?.(command, context);
+  declaration?.(command, context, version);
 }
 
 /** With all that each command takes, for the reference. */
 export async function wholeProgram(context: Context, version: string): Promise<Command> {
   const root = program(context, version);
-  for (const command of root.commands) await declare(command, context);
+  for (const command of root.commands) await declare(command, context, version);
   return root;
 }
 
@@ -202,7 +232,7 @@ export async function runCli(argv: readonly string[], context: Context, version:
   }
   if (argv[0] === COMPLETE) {
     const { complete } = await import('./complete.ts');
-    await complete(context, argv.slice(1), { root, declare: (command) => declare(command, context) });
+    await complete(context, argv.slice(1), { root, declare: (command) => declare(command, context, version) });
     return EXIT.done;
   }
   try {
@@ -210,7 +240,8 @@ export async function runCli(argv: readonly string[], context: Context, version:
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-    const sentence = error instanceof InterruptedError ? '' : sentenceOf(error);
+    const silent = error instanceof InterruptedError || error instanceof EndedWith;
+    const sentence = silent ? '' : sentenceOf(error);
     if (sentence !== '') context.stderr.write(`${sentence}\n`);
     return exitCodeOf(error);
   }

@@ -2,18 +2,19 @@
  * What may be said of a VM's folder, disks and ISO images before anything is done: the rules that keep data safe.
  * A disk is created once; an existing file is attached as it is; nothing is ever shrunk, formatted or overwritten.
  */
-import { type EffectiveDisk, FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { type EffectiveDisk, FOLDER_FILES } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import { formatQuantity } from '../api/quantity.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
+import { awaitsImage, decideCopy, imageProblem } from './images.ts';
 import type { SeenFile } from './observed.ts';
+import { pathProblem } from './paths.ts';
 import type { DiskRecord, OwnershipRecord } from './record.ts';
 
 /** Longest path of a UNIX socket, without its terminating zero. */
 const MAX_SOCKET_PATH = 107;
 const SECTOR_BYTES = 512;
-export const OWN_FILES: ReadonlySet<string> = new Set<string>([...Object.values(FOLDER_FILES), MARKER_FILE]);
 
 /** What about the storage only a person or a new spec can mend; undefined where all is well. */
 export function storageProblem(subject: Subject, record: OwnershipRecord): Decision | undefined {
@@ -39,37 +40,6 @@ export function storageProblem(subject: Subject, record: OwnershipRecord): Decis
     const problem = pathProblem(subject, path, `cdrom ${name}`) ?? isoProblem(subject, name, path);
     if (problem !== undefined) return problem;
   }
-  return undefined;
-}
-
-export function inside(path: string, folder: string): boolean {
-  return folder === '/' || path === folder || path.startsWith(`${folder}/`);
-}
-
-/** allowedPaths as the host resolves them; absent = the vmDir. */
-function allowedRoots({ host, seen, wanted }: Subject): string[] {
-  const roots = host.spec.allowedPaths ?? [host.spec.vmDir];
-  return [...roots, wanted.folder].map((root) => seen.files.get(root)?.resolved ?? root);
-}
-
-export function pathProblem(subject: Subject, path: string, what: string): Decision | undefined {
-  const { seen, host } = subject;
-  const resolved = seen.files.get(path)?.resolved ?? path;
-  const through = resolved === path ? path : `${path} (really ${resolved})`;
-  const roots = allowedRoots(subject);
-  if (!roots.some((root) => inside(resolved, root))) {
-    const allowed = (host.spec.allowedPaths ?? [host.spec.vmDir]).join(', ');
-    return blocked('PathNotAllowed', `${what}: ${through} lies outside the host's allowedPaths (${allowed})`);
-  }
-  const file = resolved.slice(resolved.lastIndexOf('/') + 1);
-  if (OWN_FILES.has(file) || file.startsWith(MARKER_FILE.replace(/json$/, ''))) {
-    return blocked('PathNotAllowed', `${what}: ${through} has the name of a file that qemu-operator keeps for itself`);
-  }
-  const foreign = [...seen.otherFolders].find((folder) => inside(resolved, folder));
-  if (foreign !== undefined)
-    return blocked('PathNotAllowed', `${what}: ${through} lies in another VM's folder, ${foreign}`);
-  const owner = seen.claims.get(resolved);
-  if (owner !== undefined) return blocked('DiskInUse', `${what}: ${through} is a disk of VM ${owner}`);
   return undefined;
 }
 
@@ -131,7 +101,14 @@ function missingDiskProblem(
       'DiskMissing',
       `${what}: ${disk.path} was attached before and is gone; restore it, or remove the disk from the spec`,
     );
-  if (disk.sizeBytes === undefined)
+  if (file?.link === true)
+    return blocked(
+      'DiskMissing',
+      `${what}: ${disk.path} is a symbolic link to ${file.resolved}, which does not exist; mount or restore that, or remove the link`,
+    );
+  const image = disk.image === undefined ? undefined : imageProblem(subject, disk, disk.image);
+  if (image !== undefined) return image;
+  if (disk.sizeBytes === undefined && disk.image === undefined)
     return blocked(
       'InvalidSpec',
       `${what}: ${disk.path} does not exist and spec.disks[${disk.name}].size says no size to create it with`,
@@ -211,8 +188,11 @@ export function growthOf(
   return format === 'raw' ? 'by-hand' : 'by-us';
 }
 
-/** The next step towards the wanted disks of a VM without a process; undefined where they are as wanted. */
-export function decideDisks(subject: Subject, record: OwnershipRecord): Decision | undefined {
+/**
+ * The next step towards the wanted disks of a VM without a process; undefined where they are as wanted. What an image is
+ * fetched for is only made for a VM that is on: a stop ends it.
+ */
+export function decideDisks(subject: Subject, record: OwnershipRecord, isOn: boolean): Decision | undefined {
   for (const disk of subject.wanted.disks) {
     const noted = record.disks[disk.name];
     const file = subject.seen.files.get(disk.path);
@@ -222,6 +202,10 @@ export function decideDisks(subject: Subject, record: OwnershipRecord): Decision
         'Provisioning',
         `attaching the existing ${disk.path} as disk ${disk.name}`,
       );
+    }
+    if (disk.image !== undefined && awaitsImage(subject, record, disk)) {
+      if (!isOn) continue;
+      return decideCopy(subject, disk, disk.image);
     }
     if (noted === undefined || noted.state === 'creating') {
       return act(

@@ -1,4 +1,5 @@
 /** action modify: memory and vCPUs (with a restart where the VM runs) and the growth of a disk. */
+import { findCondition } from '../../api/conditions.ts';
 import { type EffectiveDisk, effectiveSpec } from '../../api/effective-spec.ts';
 import { formatQuantity, parseQuantity, qemuSize, toMiB } from '../../api/quantity.ts';
 import type { DiskSpec, VirtualMachine } from '../../api/virtual-machine.ts';
@@ -46,10 +47,12 @@ export async function modify(call: Call, found: ExistingVm): Promise<Envelope> {
   }
   const needsProcess = fields.includes('memory') || fields.includes('vcpus') || pendingOf(vm, args);
   const restarts = needsProcess && vm.status?.pid !== undefined && isOn(vm);
-  const more = restarts ? { restartedAt: now() } : {};
+  // A launch that is owed takes the new figures, and one that is under way with the old ones is followed by another.
+  const launches = restarts || (needsProcess && owesLaunch(vm));
+  const more = launches ? { restartedAt: now() } : {};
   if (args.dry_run === true) return rehearse(call, found, { ...plan.spec, ...more, ...grown(vm, plan) });
   const patched = await write(call, vm, plan, more);
-  const ending = await endingOf(call, patched, (seen) => isInForce(seen) && (!restarts || isSettledRunning(seen)));
+  const ending = await endingOf(call, patched, (seen) => isInForce(seen) && (!launches || isSettledRunning(seen)));
   const details = { ...plan.details, restarted: restarts };
   if (ending.kind === 'gone') throw goneWhileWaiting(call);
   if (ending.kind === 'stalled') throw stalled(call, ending, details);
@@ -86,6 +89,14 @@ function isOn({ spec }: VirtualMachine): boolean {
   return spec.powerState === undefined || spec.powerState === 'PoweredOn';
 }
 
+/** No process, though there is to be one; a VM that ended by itself and is left off has none to come. */
+function owesLaunch(vm: VirtualMachine): boolean {
+  const { status } = vm;
+  const ready = findCondition(status?.conditions, 'Ready');
+  const atRest = ready?.status === 'True' || (ready !== undefined && ready.reason === status?.lastExit?.reason);
+  return isOn(vm) && isStopped(vm) && !atRest;
+}
+
 /** An earlier modify may still wait for its restart. */
 function pendingOf({ status }: VirtualMachine, { memory, vcpus }: Call['args']): boolean {
   const paths = (status?.pendingChanges ?? []).map(({ path }) => path);
@@ -102,7 +113,7 @@ function isInForce(vm: VirtualMachine): boolean {
     if (size === undefined || seen === undefined) return true;
     return (parseQuantity(seen) ?? 0) >= (parseQuantity(size) ?? 0);
   });
-  if (isStopped(vm)) return disks;
+  if (isStopped(vm)) return disks && !owesLaunch(vm);
   const memory = toMiB(parseQuantity(status?.memory ?? '') ?? 0) === toMiB(parseQuantity(spec.memory) ?? 0);
   return disks && memory && status?.vcpus === spec.vcpus;
 }
