@@ -147,7 +147,12 @@ const FILE_WORDS: Readonly<Partial<Record<keyof typeof FOLDER_FILES, string>>> =
   consoleHolder: 'Console holder',
   vnc: 'Screen',
   firmwareVariables: 'UEFI variables',
-  seed: 'Seed',
+  seed: 'cloud-init seed',
+  job: 'Job',
+  jobScript: 'Job script',
+  jobLock: 'Job lock',
+  jobHeaders: 'Job headers',
+  jobErrors: 'Job errors',
 };
 
 /** Where the host could be asked, what is there; else where it would be. Disks have their own table. */
