@@ -21,9 +21,10 @@ function invokedAs(): string {
   return byNpx || !onPath ? 'npx qemu-operator' : 'qemu-operator';
 }
 
+/** Within the clone the short form will do; elsewhere advice has to hold after a cd as well. */
 function shortPath(path: string): string {
-  const short = relative(process.cwd(), path);
-  return short.startsWith('..') ? path : short;
+  const clone = join(import.meta.dirname, '..');
+  return process.cwd() === clone && path.startsWith(`${clone}/`) ? relative(clone, path) : path;
 }
 
 /** The first signal ends the command in order; a second one ends it at once. */
@@ -49,6 +50,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 const context: Context = {
   openSession: async (options) => (await import('./runtime.ts')).openSession(options),
   machine: async () => (await import('./runtime.ts')).machine,
+  storeExists: async (options) => (await import('./runtime.ts')).storeExists(options),
   serveMcp: async ({ store, loop }, limits, signal) => {
     servingMcp = true;
     const [{ serveStdio }, { languageFrom }] = await Promise.all([

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { findCondition } from '../../api/conditions.ts';
 import { vmNameOf } from '../../api/effective-spec.ts';
-import { oneLine } from '../../api/errors.ts';
+import { oneLine, quoteValue } from '../../api/errors.ts';
 import { DEFAULT_VM_DIR, type Host } from '../../api/host.ts';
 import { parseQuantity, qemuSize } from '../../api/quantity.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
@@ -195,10 +195,13 @@ function positionOf(cursor: string, { say }: ToolContext): string {
   const text = Buffer.from(cursor, 'base64url').toString();
   if (text.split('\u0000').length === 4) return text;
   const allowed = say.cursorInvalid();
-  throw new Refusal(say.wrongForm({ field: 'cursor', value: '"…"', allowed }), {
+  const value = quoteValue(cursor);
+  throw new Refusal(say.wrongForm({ field: 'cursor', value, allowed }), {
     code: 'InvalidArgument',
     field: 'cursor',
+    value,
     allowed: [allowed],
+    next: { tool: 'list_vms', arguments: {} },
   });
 }
 

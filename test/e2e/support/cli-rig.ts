@@ -16,8 +16,10 @@ export interface Ended {
 }
 
 export interface RunOptions {
-  readonly input?: string;
+  readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
+  /** Default: the rig's own folder. */
+  readonly cwd?: string;
 }
 
 /** A command that runs. */
@@ -27,7 +29,7 @@ export class Running {
   stdout = '';
   stderr = '';
 
-  constructor(child: ChildProcess, input: string | undefined) {
+  constructor(child: ChildProcess, input: string | Uint8Array | undefined) {
     this.child = child;
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;
@@ -92,9 +94,9 @@ export class CliRig {
     };
   }
 
-  start(words: readonly string[], { input, env = {} }: RunOptions = {}): Running {
+  start(words: readonly string[], { input, env = {}, cwd = this.root }: RunOptions = {}): Running {
     const child = spawn(process.execPath, [MAIN, ...words], {
-      cwd: this.root,
+      cwd,
       env: { ...this.env, ...env },
       stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     });
