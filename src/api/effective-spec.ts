@@ -51,6 +51,7 @@ export const FOLDER_FILES = {
   consoleLog: 'console.log',
   consoleHolder: 'console.holder',
   vnc: 'vnc.sock',
+  agent: 'agent.sock',
   firmwareVariables: 'efivars.fd',
 } as const;
 

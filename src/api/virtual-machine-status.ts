@@ -53,6 +53,11 @@ const seen = (object: ObjectFactory) => ({
       object({
         name: text(32).describe("The network's name in the spec."),
         mac: text(17).describe('MAC address that the guest sees.'),
+        ips: z
+          .array(text(45))
+          .max(16)
+          .optional()
+          .describe('Addresses that the guest has there; absent where unknown: see docs/concepts/guest-agent.md.'),
       }),
     )
     .max(16)
@@ -60,6 +65,17 @@ const seen = (object: ObjectFactory) => ({
     .meta(listMap('name'))
     .describe('Network interfaces of the running process.'),
 });
+
+const guest = (object: ObjectFactory) =>
+  object({
+    os: text(128).optional().describe('Operating system, in its own words.'),
+    kernel: text(128).optional().describe('Version of its kernel.'),
+    hostname: text(128).optional().describe('Name that the guest gives itself.'),
+    clockOffsetSeconds: z
+      .int()
+      .optional()
+      .describe("How far the guest's clock is ahead of the host's, in steps of 10; absent where it is nearer."),
+  });
 
 const pendingChange = (object: ObjectFactory) =>
   object({
@@ -89,6 +105,7 @@ const status = (object: ObjectFactory) =>
     message: text(1024).optional().describe('Why the VM is as it is, in one sentence.'),
     conditions: conditions(object),
     ...seen(object),
+    guest: guest(object).optional().describe("What the guest's agent says of it; a guest may say anything."),
     pendingChanges: z
       .array(pendingChange(object))
       .max(64)

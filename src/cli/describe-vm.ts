@@ -11,11 +11,12 @@ export function describeVm(vm: VirtualMachine, now: number): string[] {
     ...stateLines(vm, now),
     ...section('Wanted', wantedLines(vm)),
     ...section('Process', processLines(vm, now)),
+    ...section('Guest', guestLines(vm)),
     ...diskLines(vm),
     ...tableSection(
       'Interfaces',
-      ['NAME', 'MAC'],
-      (vm.status?.interfaces ?? []).map(({ name, mac }) => [name, mac]),
+      ['NAME', 'MAC', 'ADDRESSES'],
+      (vm.status?.interfaces ?? []).map(({ name, mac, ips }) => [name, mac, ips?.join(', ') ?? '<unknown>']),
     ),
     ...pendingLines(vm),
     ...section('Files', fileLines(vm)),
@@ -72,6 +73,16 @@ function processLines({ status }: VirtualMachine, now: number): string[] {
     ['Accelerator', `${status.accelerator ?? ''}${status.acceleratorReason ? ` (${status.acceleratorReason})` : ''}`],
     ['vCPUs', status.vcpus],
     ['Memory', status.memory],
+  ]);
+}
+
+function guestLines({ status }: VirtualMachine): string[] {
+  const ahead = status?.guest?.clockOffsetSeconds;
+  return fields([
+    ['System', status?.guest?.os],
+    ['Kernel', status?.guest?.kernel],
+    ['Host name', status?.guest?.hostname],
+    ['Clock', ahead && `${Math.abs(ahead)} s ${ahead > 0 ? 'ahead of' : 'behind'} the host's`],
   ]);
 }
 

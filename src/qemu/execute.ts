@@ -4,6 +4,7 @@ import { DialError, type RunResult, type Shell } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
 import { type OwnershipRecord, RECORD_VERSION, reclaimOf, type StopMarker } from '../reconcile/record.ts';
+import type { Agents } from './agents.ts';
 import { commandLine } from './cmdline.ts';
 import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-script.ts';
 import type { Monitors } from './monitors.ts';
@@ -13,6 +14,7 @@ import * as scripts from './scripts.ts';
 export interface Hands {
   readonly shell: Shell;
   readonly monitors: Monitors;
+  readonly agents: Agents;
   readonly place: EffectPlace;
   readonly context: VmContext;
   readonly signal: AbortSignal;
@@ -231,7 +233,7 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
   );
 }
 
-async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise<void> {
+async function stop({ step, reason, afresh, agent }: Of<'stop'>, hands: Hands): Promise<void> {
   const { process, stop: before } = hands.context;
   if (process.kind === 'absent') return;
   const stand = standIns();
@@ -254,6 +256,8 @@ async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise
     stand,
   });
   if (signal !== '') return;
+  const taken = agent !== undefined && (await hands.agents.shutdown(hands.context.wanted.folder, process.pid));
+  if (taken && agent === 'first') return;
   const monitor = await monitorOf(hands);
   // QEMU may close the monitor before it has answered `quit`; the next look tells.
   if (step === 'quit') await monitor.execute('quit').catch(() => undefined);

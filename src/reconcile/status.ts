@@ -6,6 +6,7 @@ import { formatQuantity } from '../api/quantity.ts';
 import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual-machine.ts';
 import { isPaused } from './decide.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
+import { agentFinding, guestFacts, unseenAgentFinding } from './guest-status.ts';
 import type { SeenProcess } from './observed.ts';
 import { phaseOf } from './phase.ts';
 import { type OwnershipRecord, reclaimOf } from './record.ts';
@@ -75,6 +76,8 @@ function unseenFindings(vm: VirtualMachine, pass: Extract<Pass, { kind: 'unseen'
     { type: 'HostReachable', status: reason === 'HostUnreachable' ? 'False' : 'Unknown', reason, message },
     { type: 'DisksReady', status: 'Unknown', reason, message: 'the host cannot be seen' },
   ];
+  const agent = unseenAgentFinding(vm.status?.conditions, reason);
+  if (agent !== undefined) findings.push(agent);
   if (vm.metadata.deletionTimestamp !== undefined)
     findings.push({ type: 'DeletionBlocked', status: 'True', reason, message });
   if (!pass.hostKnown) findings.push({ type: 'Stalled', status: 'True', reason, message });
@@ -119,6 +122,8 @@ function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
     { type: 'HostReachable', status: 'True', reason: 'Ready', message: 'the host was looked at' },
     disksFinding(pass),
   ];
+  const agent = agentFinding(processOf(pass), vm.status?.conditions);
+  if (agent !== undefined) findings.push(agent);
   const stalled = decision.kind === 'blocked' && !paused;
   if (stalled) findings.push({ type: 'Stalled', status: 'True', reason, message });
   const holdsUp = decision.kind === 'blocked' || decision.reason === 'GuestIgnoresPowerdown';
@@ -207,7 +212,7 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
     vcpus: launch?.spec.vcpus,
     memory: launch === undefined ? undefined : formatQuantity(launch.spec.memoryMiB * 1_048_576),
     disks: record === undefined ? vm.status?.disks : disksOf(pass, record),
-    interfaces: launch?.spec.networks.map(({ name, mac }) => ({ name, mac })),
+    ...guestFacts(process, launch, vm.status),
     pendingChanges: pending.length > 0 ? pending.slice(0, 64).map((change) => bounded(change)) : undefined,
     lastExit:
       end === undefined

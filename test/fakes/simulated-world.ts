@@ -5,7 +5,7 @@
 import { Subject } from 'rxjs';
 import type { LaunchSpec } from '../../src/api/effective-spec.ts';
 import type { Architecture, DiskFormat } from '../../src/api/virtual-machine.ts';
-import type { GuestStatus, HeardEnd, HostFacts } from '../../src/reconcile/observed.ts';
+import type { GuestStatus, HeardEnd, HostFacts, SeenAgent } from '../../src/reconcile/observed.ts';
 
 export const GI = 1024 ** 3;
 
@@ -36,6 +36,7 @@ export interface SimulatedProcess {
   readonly diskBytes: Map<string, number>;
   guest: GuestStatus;
   silent: boolean;
+  agent: SeenAgent;
   /** When the guest will have powered itself off, asked to. */
   endsAt?: number | undefined;
 }
@@ -81,6 +82,8 @@ export class SimulatedWorld {
   reachable = true;
   /** Whether guests follow the power button. */
   guestsObey = true;
+  /** Whether guests follow their agents. */
+  agentsObey = true;
   /** Added to the clock of the test. */
   clockSkewMs = 0;
   freeBytes = 100 * GI;
@@ -171,6 +174,20 @@ export class SimulatedWorld {
   pressPowerButton(process: SimulatedProcess): void {
     if (!this.guestsObey || process.guest !== 'running') return;
     process.endsAt ??= this.#now() + POWERDOWN_MS;
+  }
+
+  /** False where there is no agent to ask. */
+  askAgent(process: SimulatedProcess): boolean {
+    if (process.agent.kind !== 'connected' || process.guest !== 'running') return false;
+    if (this.agentsObey) process.endsAt ??= this.#now() + POWERDOWN_MS;
+    return true;
+  }
+
+  setAgent(folder: string, agent: SeenAgent): void {
+    const process = this.processIn(folder);
+    if (process === undefined) return;
+    process.agent = agent;
+    this.events$.next({ type: 'guest', folder, event: 'AGENT_CHANGED' });
   }
 
   end(process: SimulatedProcess, how: 'powerdown' | 'quit' | 'signal' | 'crash', heard?: HeardEnd): void {

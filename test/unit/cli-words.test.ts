@@ -145,6 +145,19 @@ describe('columns', () => {
     expect(valueAt(vm, '.status.conditions[?(@.type=="Gone")].status')).toBeUndefined();
     expect(valueAt(vm, '.status.metrics.cpu.percent')).toBeUndefined();
   });
+  test('the address is the first of any interface', () => {
+    const interfaces = [
+      { name: 'net0', mac: '52:54:00:00:00:01' },
+      { name: 'net1', mac: '52:54:00:00:00:02', ips: ['10.0.0.5', '10.0.0.6'] },
+    ];
+    const found = { ...vm, status: { ...vm.status, interfaces } };
+    const wide = { ...plain, wide: true };
+    const at = headerOf('VirtualMachine', wide).indexOf('IP');
+    expect(rowOf(found, wide, 0)[at]).toBe('10.0.0.5');
+    expect(rowOf(vm, wide, 0)[at]).toBe('<none>');
+    expect(valueAt(found, '.status.interfaces[1].ips[1]')).toBe('10.0.0.6');
+    expect(valueAt(found, '.status.interfaces[0].ips[0]')).toBeUndefined();
+  });
   test('line up, and keep their widths for the rows that follow', () => {
     const table = new Table();
     expect(
