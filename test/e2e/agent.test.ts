@@ -8,14 +8,14 @@ import { TestConsole } from '../guests/console.ts';
 import { linuxGuest } from '../guests/linux.ts';
 import { humanMonitor, qmp } from './support/oracle.ts';
 import { argvOf, isAlive } from './support/process.ts';
-import { conditionOf, type OnFinished, Rig } from './support/rig.ts';
+import { conditionOf, type OnFinished, Rig, type RigOptions } from './support/rig.ts';
 import { standIn, TestShell } from './support/stand-ins.ts';
 
 const BOOT_MS = 90_000;
 const NET = { networks: [{ name: 'net0', user: {} }] };
 
-async function linuxVm(onFinished: OnFinished, spec: object = {}, shell?: TestShell) {
-  const rig = await Rig.start(onFinished, shell === undefined ? {} : { shell });
+async function linuxVm(onFinished: OnFinished, spec: object = {}, options: RigOptions = {}) {
+  const rig = await Rig.start(onFinished, options);
   const path = rig.path('images', 'linux.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', await linuxGuest(), '-F', 'qcow2', path]);
   await rig.create('linux', { disks: [{ name: 'root', path }], memory: '128Mi', ...NET, ...spec });
@@ -140,6 +140,27 @@ describe.concurrent('agent', { timeout: 300_000 }, () => {
       if (name !== 'flood') await inGuest(console, 'kill $!');
     }
     await stopsByTheButton(rig, pid);
+  });
+
+  test('the bytes of a sample are those that the guest counts', async ({ onTestFinished }) => {
+    const { rig, console } = await linuxVm(onTestFinished, {}, { host: { metricsIntervalSeconds: 1 } });
+    await untilAgent(rig, 'True/GuestAgentAnswers');
+    const received = async () => Number(/RX bytes:(\d+)/.exec(await inGuest(console, 'ifconfig eth0'))?.[1]);
+    const network = (vm: VirtualMachine) => vm.status?.metrics?.networks?.[0];
+    const before = await received();
+    await inGuest(console, '(while :; do ping -c 1 10.0.2.2 >/dev/null; usleep 100000; done) & :');
+    const vm = await rig.until(
+      'linux',
+      'more bytes are received',
+      (one) => (network(one)?.receiveBytes ?? 0) > before && (network(one)?.receiveBytesPerSecond ?? 0) > 0,
+    );
+    expect(network(vm)?.receiveBytes).toBeLessThanOrEqual(await received());
+    expect(vm.status?.metrics?.unavailable?.map(({ metric }) => metric) ?? []).not.toContain('networks[net0].bytes');
+    await inGuest(console, 'killall qemu-ga');
+    await rig.until('linux', 'no bytes are known', (one) => {
+      const reasons = one.status?.metrics?.unavailable ?? [];
+      return network(one)?.receiveBytes === undefined && reasons.some(({ reason }) => reason === 'NoByteCounters');
+    });
   });
 
   test('a guest that ignores the button is stopped and restarted by its agent', async ({ onTestFinished }) => {

@@ -4,6 +4,7 @@ import { ConflictError, InvalidObjectError, NotFoundError } from '../../src/api/
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { split } from '../../src/cli/annotate.ts';
 import { headerOf, rowOf, valueAt } from '../../src/cli/columns.ts';
+import { describeVm } from '../../src/cli/describe-vm.ts';
 import { differenceOf } from '../../src/cli/difference.ts';
 import { humanAge, parseDuration } from '../../src/cli/duration.ts';
 import { exitCodeOf, sentenceOf } from '../../src/cli/exit-codes.ts';
@@ -103,6 +104,22 @@ describe('targets', () => {
     expect(parseVmNames(['qvm', 'web'], 'prod')).toEqual([web]);
     expect(() => parseVmNames(['qhost/h'], 'prod')).toThrow(/no virtual machine/);
   });
+});
+
+test('a VM in full tells its guest and all of its addresses', () => {
+  const vm: VirtualMachine = {
+    ...storedVm({ hostName: 'h1' }),
+    status: {
+      guest: { os: 'Debian GNU/Linux 12', hostname: 'web', clockOffsetSeconds: -20 },
+      interfaces: [
+        { name: 'net0', mac: '52:54:00:00:00:01', ips: ['10.0.2.15', 'fec0::1'] },
+        { name: 'net1', mac: '52:54:00:00:00:02' },
+      ],
+    },
+  };
+  const sheet = describeVm(vm, 0).join('\n');
+  expect(sheet).toMatch(/System: +Debian GNU\/Linux 12\n +Host name: +web\n +Clock: +20 s behind the host's/);
+  expect(sheet).toMatch(/net0 +52:54:00:00:00:01 +10\.0\.2\.15, fec0::1\n +net1 +52:54:00:00:00:02 +<unknown>/);
 });
 
 describe('columns', () => {
