@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Context, Declare } from './context.ts';
-import { EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
+import { EndedWith, EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
 
 interface Entry {
   readonly summary: string;
@@ -38,6 +38,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./apply.ts')).declareApply,
   },
+  plan: {
+    summary: 'Foretell what apply would do: live, with a restart, or refused',
+    group: OBJECTS,
+    load: async () => (await import('./plan.ts')).declarePlan,
+  },
   edit: {
     summary: 'Edit an object in your editor',
     group: OBJECTS,
@@ -57,6 +62,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Delete objects, and wait until they are gone',
     group: OBJECTS,
     load: async () => (await import('./delete.ts')).declareDelete,
+  },
+  events: {
+    summary: 'Show what happened to virtual machines',
+    group: OBJECTS,
+    load: async () => (await import('./events.ts')).declareEvents,
+  },
+  secret: {
+    summary: 'Keep values that no manifest should hold, such as user data with passwords',
+    group: OBJECTS,
+    load: async () => (await import('./secret.ts')).declareSecret,
   },
   start: {
     summary: 'Start virtual machines',
@@ -83,6 +98,21 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: MACHINES,
     load: async () => (await import('./vnc.ts')).declareVnc,
   },
+  'port-forward': {
+    summary: 'Forward ports of this machine to ports of a virtual machine',
+    group: MACHINES,
+    load: async () => (await import('./port-forward.ts')).declarePortForward,
+  },
+  ssh: {
+    summary: 'Log in to a virtual machine, or run a command there',
+    group: MACHINES,
+    load: async () => (await import('./ssh.ts')).declareSsh,
+  },
+  screenshot: {
+    summary: 'Save what a virtual machine draws as a PNG picture',
+    group: MACHINES,
+    load: async () => (await import('./screenshot.ts')).declareScreenshot,
+  },
   logs: {
     summary: "Print what happened to a virtual machine and QEMU's log, or its console's",
     group: MACHINES,
@@ -93,6 +123,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: SERVERS,
     load: async () => (await import('./run.ts')).declareRun,
   },
+  service: {
+    summary: 'Install the controller as a systemd service, and stop guests in order when the machine shuts down',
+    group: SERVERS,
+    load: async () => (await import('./service.ts')).declareService,
+  },
   mcp: {
     summary: 'Serve the MCP tools on stdin and stdout',
     group: SERVERS,
@@ -101,7 +136,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
 };
 
 const EXIT_CODES = `
-Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable.
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable,
+7 plan: there are changes.
 Help of one command: qemu-operator COMMAND --help`;
 
 /** A variable that a script forgot to set must not mean another folder. */
@@ -166,7 +202,9 @@ export async function runCli(argv: readonly string[], context: Context, version:
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-    if (!(error instanceof InterruptedError)) context.stderr.write(`${sentenceOf(error)}\n`);
+    const silent = error instanceof InterruptedError || error instanceof EndedWith;
+    const sentence = silent ? '' : sentenceOf(error);
+    if (sentence !== '') context.stderr.write(`${sentence}\n`);
     return exitCodeOf(error);
   }
 }

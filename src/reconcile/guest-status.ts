@@ -2,7 +2,6 @@
 import { type Condition, type Finding, findCondition } from '../api/conditions.ts';
 import type { VirtualMachineStatus } from '../api/virtual-machine.ts';
 import type { SeenAgent, SeenProcess } from './observed.ts';
-import type { LaunchRecord } from './record.ts';
 
 const TYPE = 'GuestAgentConnected';
 /** A clock that is nearer to the host's than this is not worth a word, and moves by less unsaid. */
@@ -35,24 +34,30 @@ export function unseenAgentFinding(previous: readonly Condition[] | undefined, r
 
 type Guest = NonNullable<VirtualMachineStatus['guest']>;
 
-/** @param launch of the process that is present */
-export function guestFacts(
-  process: SeenProcess,
-  launch: LaunchRecord | undefined,
-  previous: VirtualMachineStatus | undefined,
-): Pick<VirtualMachineStatus, 'guest' | 'interfaces'> {
-  if (process.kind === 'absent' || launch === undefined) return { guest: undefined, interfaces: undefined };
-  // What was told of this very process holds while its agent has not been asked anew.
-  const kept = process.agent === undefined && previous?.pid === process.pid ? previous : undefined;
-  const interfaces = launch.spec.networks.map(({ name, mac }) => {
-    const earlier = kept?.interfaces?.find((one) => one.name === name && one.mac === mac)?.ips;
-    const ips = process.addresses?.get(name) ?? earlier;
-    return { name, mac, ...(ips === undefined ? {} : { ips: [...ips] }) };
-  });
-  return { guest: kept === undefined ? guestOf(process.agent, previous?.guest) : kept.guest, interfaces };
+/** What was told of this very process holds while its agent has not been asked anew. */
+function keptOf(process: SeenProcess, previous: VirtualMachineStatus | undefined): VirtualMachineStatus | undefined {
+  const unasked = process.kind === 'present' && process.agent === undefined && previous?.pid === process.pid;
+  return unasked ? previous : undefined;
 }
 
-function guestOf(agent: SeenAgent | undefined, previous: Guest | undefined): Guest | undefined {
+/** By the name of the network, the addresses that are known of a process. */
+export function knownAddresses(
+  process: SeenProcess,
+  previous: VirtualMachineStatus | undefined,
+): ReadonlyMap<string, readonly string[]> {
+  const earlier = (keptOf(process, previous)?.interfaces ?? []).flatMap(({ name, ips }) =>
+    ips === undefined ? [] : [[name, ips] as const],
+  );
+  return new Map([...earlier, ...((process.kind === 'present' && process.addresses) || [])]);
+}
+
+export function guestOf(process: SeenProcess, previous: VirtualMachineStatus | undefined): Guest | undefined {
+  const kept = keptOf(process, previous);
+  if (kept !== undefined) return kept.guest;
+  return process.kind === 'present' ? toldOf(process.agent, previous?.guest) : undefined;
+}
+
+function toldOf(agent: SeenAgent | undefined, previous: Guest | undefined): Guest | undefined {
   if (agent?.kind !== 'connected') return undefined;
   const { os, kernel, hostname, clockOffsetMs = 0 } = agent;
   const clockOffsetSeconds = calmOffset(clockOffsetMs / 1000, previous?.clockOffsetSeconds ?? 0);
