@@ -22,6 +22,12 @@ const steps: Readonly<Partial<Record<Reason, string>>> = {
   DiskFormatMismatch: 'Set the format that the message names, under another disk name.',
   DiskCannotShrink: 'Write the size that the message names.',
   RawDiskNotGrown: 'Run the `qemu-img resize` command of the message; the next look sees it.',
+  ImageDownloadFailed: 'It is tried again at the time that the message names; `start` tries at once.',
+  ImageNotFound:
+    "Correct the server or the file; a disk's image is immutable, so a wrong URL needs a disk of another name.",
+  ImageChecksumMismatch:
+    "Compare both sums with the publisher's; correct the server, or use a disk of another name with the right sum.",
+  ImageUnusable: 'Unpack or flatten it as the message says.',
   ISONotFound: 'Put it there, or correct `cdroms[].path`.',
   ISOWrongArchitecture: 'Use the other image.',
   PathNotAllowed: 'Move the file, or widen `allowedPaths`.',
@@ -32,9 +38,12 @@ const steps: Readonly<Partial<Record<Reason, string>>> = {
   QEMUTooOld: 'Upgrade it.',
   FirmwareNotFound: 'Install the package that the message names.',
   KVMUnavailable: 'Mend KVM as the message says, or use `Auto`.',
-  PortInUse: 'Choose another, or end its owner.',
+  PortInUse: 'End its owner, and it clears by itself; or choose another `hostPort`, or none: then a free one is found.',
+  BridgeNotAllowed: 'Choose a bridge that it allows.',
   InsufficientMemory: 'Lower `memory`, or stop others.',
-  LaunchFailed: 'Correct what it names; it is tried again with growing pauses.',
+  SecretNotFound: 'Set it with the command that the message names. It is noticed by itself, within ten seconds.',
+  LaunchFailed:
+    'Correct what it names; it is tried again with growing pauses, at the time that the message names; `start` tries at once.',
   MonitorUnresponsive: "Look at the host's load; `stop --force` ends it.",
   GuestPanicked: 'Look at `console` and `logs`; `restart`.',
   GuestIgnoresPowerdown: 'Power it off inside, or set `powerState: ForcedOff`.',
