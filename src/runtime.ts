@@ -73,7 +73,7 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
       },
     ]);
   }
-  const spec = { local: {}, vmDir: vmFolder(options), allowedPaths: ['/'] };
+  const spec = { local: {}, vmDir: vmFolder(options), allowedPaths: ['/'], allowedBridges: ['*'] };
   const manifest = parseManifest({
     apiVersion: API_VERSION,
     kind: 'Host',

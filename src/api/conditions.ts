@@ -40,6 +40,7 @@ export const REASONS = [
   'KVMUnavailable',
   'PortInUse',
   'BridgeNotAllowed',
+  'BridgeNotFound',
   'InsufficientMemory',
   'InsufficientStorage',
   'LaunchFailed',

@@ -40,6 +40,7 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
     otherFolders: new Set(others.filter(({ record }) => record.kind !== 'absent').map(({ path }) => real(path))),
     ports: seen.ports,
     portClaims: others.flatMap(portClaimsOf),
+    bridges: seen.bridges,
     facts: seen.facts,
     heard: around.heardEnd(wanted.folder),
     olderRival: olderRivalOf(vm, around.siblings),
