@@ -7,11 +7,13 @@ import { type Manifest, parseManifest } from './api/admission.ts';
 import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
 import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
-import type { GlobalOptions, LoopRole, LoopSupervisor, Session, SessionOptions } from './cli/session.ts';
+import type { GlobalOptions, LoopRole, LoopSupervisor, Machine, Session, SessionOptions } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
 import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
+import { SecretFolder } from './store/secret-folder.ts';
+import type { SecretReader } from './store/store.ts';
 
 export async function openSession(options: SessionOptions): Promise<Session> {
   const storeDir = storeFolder(options);
@@ -22,9 +24,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     await store.close();
     throw error;
   }
-  const loop = new FileStoreLoop(store, options.role ?? 'command');
+  const secrets = new SecretFolder(join(storeDir, '.state', 'secrets'));
+  const loop = new FileStoreLoop(store, secrets, options.role ?? 'command');
   return {
     store,
+    secrets,
     storeDir,
     loop,
     shellFor: () => new LocalShell(),
@@ -34,6 +38,13 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   };
 }
+
+/** This machine without its store: what a command may look at that must not make one. */
+export const machine: Machine = {
+  storeDir: storeFolder,
+  shell: () => new LocalShell(),
+  loopHolder: (storeDir) => new LoopHolder(storeDir).read(),
+};
 
 /** Never the current folder: a command started elsewhere must find the same VMs. */
 function storeFolder({ store }: GlobalOptions): string {
@@ -91,14 +102,16 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
 
 class FileStoreLoop implements LoopSupervisor {
   readonly #store: FileStore;
+  readonly #secrets: SecretReader;
   readonly #role: LoopRole;
   readonly #holder: LoopHolder;
   readonly #listeners: ((event: ControllerEvent) => void)[] = [];
   #lock: { release(): void } | undefined;
   #subscription: Subscription | undefined;
 
-  constructor(store: FileStore, role: LoopRole) {
+  constructor(store: FileStore, secrets: SecretReader, role: LoopRole) {
     this.#store = store;
+    this.#secrets = secrets;
     this.#role = role;
     this.#holder = new LoopHolder(store.dir);
   }
@@ -121,9 +134,9 @@ class FileStoreLoop implements LoopSupervisor {
 
   whoRuns(): 'here' | 'service' | 'command' | 'nobody' {
     if (this.running) return 'here';
-    const role = this.#holder.read();
-    if (role === undefined) return 'nobody';
-    return role === 'command' ? 'command' : 'service';
+    const holder = this.#holder.read();
+    if (holder === undefined) return 'nobody';
+    return holder.kind === 'command' ? 'command' : 'service';
   }
 
   async standBy(signal: AbortSignal, onStarted?: () => void): Promise<void> {
@@ -150,7 +163,11 @@ class FileStoreLoop implements LoopSupervisor {
       import('./qemu/driver.ts'),
     ]);
     if (this.#lock !== lock) return;
-    const events$ = runController({ store: this.#store, driverFor: () => new QemuDriver(new LocalShell()) });
+    const events$ = runController({
+      store: this.#store,
+      secrets: this.#secrets,
+      driverFor: () => new QemuDriver(new LocalShell()),
+    });
     this.#subscription = events$.subscribe((event) => {
       for (const listener of this.#listeners) listener(event);
     });

@@ -3,10 +3,11 @@
  * loop, `plan` and the tools foresee the same.
  */
 import { createHash } from 'node:crypto';
+import { cloudInitChanges, type LaunchCloudInit, launchCloudInit } from './cloud-init.ts';
 import type { Host } from './host.ts';
 import type { HostForward } from './networks.ts';
 import { parseQuantity, toMiB } from './quantity.ts';
-import type { Architecture, DiskFormat, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
+import type { Architecture, DiskFormat, DiskSpec, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
 
 /** All that a QEMU process is started from. The launch record keeps it; the difference to it is what is pending. */
 export interface LaunchSpec {
@@ -20,6 +21,15 @@ export interface LaunchSpec {
   readonly cdroms: readonly { readonly name: string; readonly path: string }[];
   readonly networks: readonly LaunchNetwork[];
   readonly vnc: boolean;
+  /** Absent: no seed. */
+  readonly cloudInit?: LaunchCloudInit | undefined;
+}
+
+/** What a disk is made from: exactly one of url and path. */
+export interface EffectiveImage {
+  readonly url?: string;
+  readonly path?: string;
+  readonly checksum?: { readonly algorithm: 'sha256' | 'sha512'; readonly digest: string };
 }
 
 /** User-mode where no bridge is named. */
@@ -40,8 +50,9 @@ export interface EffectiveDisk {
   readonly name: string;
   readonly path: string;
   readonly format: DiskFormat;
-  /** Absent: the size of the existing file. */
+  /** Absent: the size of the existing file or of the image. */
   readonly sizeBytes?: number;
+  readonly image?: EffectiveImage;
   readonly reclaimPolicy?: 'Delete' | 'Retain';
 }
 
@@ -67,10 +78,23 @@ export const FOLDER_FILES = {
   consoleHolder: 'console.holder',
   vnc: 'vnc.sock',
   firmwareVariables: 'efivars.fd',
+  // A seed that a person made may well be `seed.iso`.
+  seed: '.qemu-operator.seed.iso',
+  job: 'job.json',
+  jobScript: 'job.sh',
+  jobLock: 'job.lock',
+  jobHeaders: 'job.headers',
+  jobErrors: 'job.err',
 } as const;
+
+/** How the files begin that hold a picture of the screen for a moment. */
+export const SCREENSHOT_PREFIX = '.screenshot.';
 
 /** Name of the marker in a vmDir. */
 export const MARKER_FILE = '.qemu-operator.json';
+
+/** Name of the folder in a vmDir that keeps the images which were fetched, each under its checksum. */
+export const IMAGES_FOLDER = '.qemu-operator.images';
 
 export function vmNameOf(vm: Pick<VirtualMachine, 'metadata' | 'spec'>): string {
   return vm.spec.vmName ?? vm.metadata.name;
@@ -78,8 +102,14 @@ export function vmNameOf(vm: Pick<VirtualMachine, 'metadata' | 'spec'>): string 
 
 /**
  * @param uuid the one kept in the VM's record, used where the spec says none; absent before its first launch
+ * @param secretDigest of the value that cloudInit.userDataSecretRef names; absent where nobody looked or it is not there
  */
-export function effectiveSpec(vm: VirtualMachine, host: Pick<Host, 'spec'>, uuid?: string): EffectiveSpec {
+export function effectiveSpec(
+  vm: VirtualMachine,
+  host: Pick<Host, 'spec'>,
+  uuid?: string,
+  secretDigest?: string,
+): EffectiveSpec {
   const { spec } = vm;
   const vmName = vmNameOf(vm);
   const vmDir = spec.vmDir ?? host.spec.vmDir;
@@ -92,10 +122,22 @@ export function effectiveSpec(vm: VirtualMachine, host: Pick<Host, 'spec'>, uuid
       format: disk.format,
       // qemu-img works in sectors.
       ...(sizeBytes === undefined ? {} : { sizeBytes: Math.ceil(sizeBytes / 512) * 512 }),
+      ...(disk.image === undefined ? {} : { image: effectiveImage(disk.image) }),
       ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
     };
   });
-  return { vmName, vmDir, folder, disks, launch: launchSpec(spec, disks, spec.uuid ?? uuid ?? vm.metadata.uid) };
+  const launch = launchSpec(spec, disks, spec.uuid ?? uuid ?? vm.metadata.uid);
+  const cloudInit = spec.cloudInit && launchCloudInit(spec.cloudInit, vm.metadata, secretDigest);
+  return { vmName, vmDir, folder, disks, launch: cloudInit === undefined ? launch : { ...launch, cloudInit } };
+}
+
+function effectiveImage({ url, path, checksum }: NonNullable<DiskSpec['image']>): EffectiveImage {
+  const [algorithm, digest] = (checksum?.split(':') ?? []) as ['sha256' | 'sha512', string];
+  return {
+    ...(url === undefined ? {} : { url }),
+    ...(path === undefined ? {} : { path }),
+    ...(checksum === undefined ? {} : { checksum: { algorithm, digest } }),
+  };
 }
 
 function launchSpec(spec: VirtualMachineSpec, disks: readonly EffectiveDisk[], uuid: string): LaunchSpec {
@@ -129,8 +171,8 @@ function derivedMac(uuid: string, name: string): string {
 export interface PendingChange {
   /** As in `spec.disks[root].path`. */
   readonly path: string;
-  readonly from?: string;
-  readonly to?: string;
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
 }
 
 /**
@@ -152,7 +194,7 @@ export function pendingChanges(launched: LaunchSpec, wanted: LaunchSpec): Pendin
   compareLists('spec.disks', launched.disks, wanted.disks, ({ path, format }) => `${path} (${format})`, changes);
   compareLists('spec.cdroms', launched.cdroms, wanted.cdroms, ({ path }) => path, changes);
   compareLists('spec.networks', launched.networks, wanted.networks, networkWords, changes);
-  return changes;
+  return [...changes, ...cloudInitChanges(launched.cloudInit, wanted.cloudInit)];
 }
 
 function networkWords({ mac, bridge }: LaunchNetwork): string {

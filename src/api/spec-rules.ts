@@ -55,6 +55,13 @@ function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssu
     ...repeated('spec.networks', networks, 'mac', 'is the mac of another network of this VM'),
     ...networks.flatMap(networkIssues),
   );
+  issues.push(...disks.flatMap(({ name: disk, image }) => imageIssues(`spec.disks[${disk}].image`, image)));
+  if (spec.cloudInit?.userData !== undefined && spec.cloudInit.userDataSecretRef !== undefined) {
+    issues.push({
+      field: 'spec.cloudInit.userDataSecretRef',
+      message: 'must be absent where userData is set: a guest has one user data',
+    });
+  }
   for (const { name: cdrom, path } of cdroms) {
     if (!disks.some((disk) => disk.path === path)) continue;
     issues.push({
@@ -64,6 +71,21 @@ function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssu
     });
   }
   return issues;
+}
+
+function imageIssues(field: string, image: DiskSpec['image']): FieldIssue[] {
+  if (image === undefined) return [];
+  const { url, path, checksum } = image;
+  if ((url === undefined) === (path === undefined))
+    return [{ field, message: 'must have exactly one of url and path' }];
+  return url?.startsWith('http:') === true && checksum === undefined
+    ? [
+        {
+          field: `${field}.checksum`,
+          message: 'is required for an http: url, which anybody on the way could change',
+        },
+      ]
+    : [];
 }
 
 type Network = NonNullable<VirtualMachineSpec['networks']>[number];
@@ -140,9 +162,11 @@ function virtualMachineUpdateIssues(old: VirtualMachine, spec: VirtualMachineSpe
 
 function diskUpdateIssues(before: DiskSpec, next: DiskSpec): FieldIssue[] {
   const field = `spec.disks[${next.name}]`;
-  const issues = (['path', 'format'] as const)
+  const issues: FieldIssue[] = (['path', 'format'] as const)
     .filter((key) => before[key] !== next[key])
     .map((key) => immutableIssue(`${field}.${key}`, before[key], next[key]));
+  if (!isDeepStrictEqual(plain(before.image ?? null), plain(next.image ?? null)))
+    issues.push(immutableIssue(`${field}.image`, before.image, next.image));
   const from = before.size === undefined ? undefined : parseQuantity(before.size);
   const to = next.size === undefined ? undefined : parseQuantity(next.size);
   if (from !== undefined && (to === undefined || to < from)) {

@@ -1,11 +1,14 @@
 /** The VirtualMachine: what is wanted of one VM. */
 import { z } from 'zod';
+import { cloudInit } from './cloud-init.ts';
 import type { ObjectMeta } from './meta.ts';
 import { networks } from './networks.ts';
 import {
   absoluteFolder,
   absolutePath,
   type CelRule,
+  checksum,
+  imageUrl,
   label,
   lenient,
   listMap,
@@ -64,12 +67,32 @@ const arm64IsUefi: CelRule = {
   fieldPath: '.firmware.type',
 };
 
+const imageHasOneSource: CelRule = {
+  rule: 'has(self.url) != has(self.path)',
+  message: 'must have exactly one of url and path',
+};
+
+const httpHasChecksum: CelRule = {
+  rule: "!has(self.url) || !self.url.startsWith('http:') || has(self.checksum)",
+  message: 'is required for an http: url, which anybody on the way could change',
+  fieldPath: '.checksum',
+};
+
+const image = (object: ObjectFactory) =>
+  object({
+    url: imageUrl()
+      .optional()
+      .describe('Fetched by the host itself with curl or wget, once per checksum, into its vmDir.'),
+    path: absolutePath().optional().describe('A file on the host.'),
+    checksum: checksum().optional().describe('Of the file as it is served, before any conversion. Required for http.'),
+  }).meta(rules(imageHasOneSource, httpHasChecksum));
+
 const disk = (object: ObjectFactory) =>
   object({
     name: label(32).describe('Names the disk in status, and its file when path is absent.'),
     size: quantity('1Mi', '4Pi')
       .optional()
-      .describe('Capacity. Absent: the size of the existing file. A decimal suffix (20G) follows Kubernetes.'),
+      .describe('Capacity. Absent: the size of the image or existing file. A decimal suffix (20G) follows Kubernetes.'),
     format: z
       .enum(['qcow2', 'raw'])
       .default('qcow2')
@@ -79,13 +102,18 @@ const disk = (object: ObjectFactory) =>
       .describe(
         'File or block device. Absent: <vmDir>/<vmName>/<name>.<format>. An existing file is attached as it is.',
       ),
+    image: image(object)
+      .optional()
+      .describe(
+        'What a new disk is made from, when the VM is first switched on: a qcow2 or raw image, copied, converted to format and grown to size.',
+      ),
     reclaimPolicy: z
       .enum(['Delete', 'Retain'])
       .optional()
       .describe(
         'What becomes of the file with the VM. Absent: what was created for the VM is deleted, what existed is kept.',
       ),
-  }).meta(rules(immutable('path'), immutable('format'), sizeGrows));
+  }).meta(rules(immutable('path'), immutable('format'), immutable('image'), sizeGrows));
 
 const cdrom = (object: ObjectFactory) =>
   object({
@@ -138,6 +166,11 @@ const spec = (object: ObjectFactory) =>
       .meta(listMap('name'))
       .describe('CD-ROM drives, always read-only.'),
     networks: networks(object),
+    cloudInit: cloudInit(object)
+      .optional()
+      .describe(
+        'Present: the guest gets a NoCloud seed, a read-only volume labelled cidata. It is made anew at each launch; what cloud-init applies of a later change is in docs/concepts/cloud-init.md.',
+      ),
     graphics: object({ vnc: object({}).optional().describe('Present: there is a display.') })
       .optional()
       .describe(

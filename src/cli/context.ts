@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { RunProgram } from '../host/run-program.ts';
 import { InterruptedError } from './exit-codes.ts';
-import type { GlobalOptions, LoopRole, OpenSession, Session } from './session.ts';
+import type { GlobalOptions, LoopRole, Machine, OpenSession, Session } from './session.ts';
 
 export interface McpOptions {
   readonly readOnly: boolean;
@@ -12,6 +12,7 @@ export interface McpOptions {
 
 export interface Context {
   readonly openSession: OpenSession;
+  readonly machine: () => Promise<Machine>;
   /** Serves the MCP tools on stdin and stdout until the client leaves or the signal aborts. */
   readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
   /** For an editor and for the script that builds the sample guest. */

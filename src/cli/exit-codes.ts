@@ -10,6 +10,8 @@ export const EXIT = {
   conflict: 4,
   timedOut: 5,
   hostUnreachable: 6,
+  /** `plan` found something to do. */
+  changes: 7,
 } as const;
 
 /** A refusal in the CLI's own words. */
@@ -97,6 +99,7 @@ export function exitCodeOf(error: unknown): number {
 /** What is printed on stderr, in kubectl's form. */
 export function sentenceOf(error: unknown): string {
   if (error instanceof SeveralRefusals) return error.message;
+  if (error instanceof CliError && error.message === '') return '';
   if (error instanceof InvalidObjectError) return invalidSentence(error);
   if (error instanceof ApiError) return `Error from server (${error.reason}): ${error.message}`;
   return `error: ${error instanceof Error ? error.message : String(error)}`;

@@ -38,6 +38,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./apply.ts')).declareApply,
   },
+  create: {
+    summary: 'Create a virtual machine from options, without a manifest',
+    group: OBJECTS,
+    load: async () => (await import('./create.ts')).declareCreate,
+  },
+  plan: {
+    summary: 'Foretell what apply would do: live, with a restart, or refused',
+    group: OBJECTS,
+    load: async () => (await import('./plan.ts')).declarePlan,
+  },
   edit: {
     summary: 'Edit an object in your editor',
     group: OBJECTS,
@@ -57,6 +67,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Delete objects, and wait until they are gone',
     group: OBJECTS,
     load: async () => (await import('./delete.ts')).declareDelete,
+  },
+  events: {
+    summary: 'Show what happened to virtual machines',
+    group: OBJECTS,
+    load: async () => (await import('./events.ts')).declareEvents,
+  },
+  secret: {
+    summary: 'Keep values that no manifest should hold, such as user data with passwords',
+    group: OBJECTS,
+    load: async () => (await import('./secret.ts')).declareSecret,
   },
   start: {
     summary: 'Start virtual machines',
@@ -93,6 +113,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: MACHINES,
     load: async () => (await import('./ssh.ts')).declareSsh,
   },
+  screenshot: {
+    summary: 'Save what a virtual machine draws as a PNG picture',
+    group: MACHINES,
+    load: async () => (await import('./screenshot.ts')).declareScreenshot,
+  },
   logs: {
     summary: "Print what happened to a virtual machine and QEMU's log, or its console's",
     group: MACHINES,
@@ -103,6 +128,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: SERVERS,
     load: async () => (await import('./run.ts')).declareRun,
   },
+  service: {
+    summary: 'Install the controller as a systemd service, and stop guests in order when the machine shuts down',
+    group: SERVERS,
+    load: async () => (await import('./service.ts')).declareService,
+  },
   mcp: {
     summary: 'Serve the MCP tools on stdin and stdout',
     group: SERVERS,
@@ -111,7 +141,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
 };
 
 const EXIT_CODES = `
-Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable.
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable,
+7 plan: there are changes.
 Help of one command: qemu-operator COMMAND --help`;
 
 /** A variable that a script forgot to set must not mean another folder. */
@@ -176,8 +207,9 @@ export async function runCli(argv: readonly string[], context: Context, version:
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-    if (!(error instanceof InterruptedError || error instanceof EndedWith))
-      context.stderr.write(`${sentenceOf(error)}\n`);
+    const silent = error instanceof InterruptedError || error instanceof EndedWith;
+    const sentence = silent ? '' : sentenceOf(error);
+    if (sentence !== '') context.stderr.write(`${sentence}\n`);
     return exitCodeOf(error);
   }
 }

@@ -17,6 +17,10 @@ const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 const SIGNAL_BASE = 128;
 const SIGKILL = 9;
 
+const OWN_PLACES = ['HOME', 'USER', 'XDG_CONFIG_HOME', 'XDG_RUNTIME_DIR', 'TMPDIR'];
+/** How this machine reaches others: a download finds its way as the caller's own would. */
+const WAY_OUT = ['http_proxy', 'https_proxy', 'HTTPS_PROXY', 'no_proxy', 'NO_PROXY', 'CURL_CA_BUNDLE', 'SSL_CERT_FILE'];
+
 /**
  * The environment that scripts see. PATH is the caller's, so that QEMU is found where the user has it; the sbin
  * folders are added since an ordinary user's PATH lacks them. Nothing else of our environment passes.
@@ -26,7 +30,7 @@ function scriptEnvironment(): Record<string, string> {
     LC_ALL: 'C',
     PATH: `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/local/sbin:/usr/sbin:/sbin`,
   };
-  for (const name of ['HOME', 'USER', 'XDG_CONFIG_HOME', 'XDG_RUNTIME_DIR', 'TMPDIR']) {
+  for (const name of [...OWN_PLACES, ...WAY_OUT]) {
     const value = process.env[name];
     if (value !== undefined) environment[name] = value;
   }

@@ -1,7 +1,7 @@
 /**
  * The QEMU command line of a VM: pure, from the launch spec alone. What could hold a comma travels as JSON.
  * Names are a contract with monitors and samplers: block node `disk-<name>`, device `dev-disk-<name>`,
- * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`.
+ * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`, `seed`.
  */
 import { FOLDER_FILES, type LaunchNetwork, type LaunchSpec } from '../api/effective-spec.ts';
 import { type HostForward, tapName } from '../api/networks.ts';
@@ -49,6 +49,7 @@ export function commandLine(input: CommandLineInput): string[] {
     ...['-object', 'rng-random,id=rng0,filename=/dev/urandom', '-device', 'virtio-rng-pci,rng=rng0'],
     ...panicDevice(spec),
     ...graphics(spec, folder),
+    ...seed(spec, folder),
   ];
 }
 
@@ -198,5 +199,20 @@ function graphics({ vnc, architecture }: LaunchSpec, folder: string): string[] {
     ...display,
     ...['-device', 'qemu-xhci,id=usb0', '-device', 'usb-tablet,bus=usb0.0', '-device', 'usb-kbd,bus=usb0.0'],
     ...['-vnc', `unix:${doubled(`${folder}/${FOLDER_FILES.vnc}`)},password=on`],
+  ];
+}
+
+/** Last, so that no other device moves to another slot, and a network interface to another name, where a seed comes or goes. */
+function seed({ cloudInit }: LaunchSpec, folder: string): string[] {
+  if (cloudInit === undefined) return [];
+  const file = {
+    driver: 'file',
+    filename: `${folder}/${FOLDER_FILES.seed}`,
+    'node-name': 'file-seed',
+    'read-only': true,
+  };
+  return [
+    ...blockdev({ driver: 'raw', 'node-name': 'seed', 'read-only': true, file }),
+    ...device({ driver: 'virtio-blk-pci', drive: 'seed', id: 'dev-seed' }),
   ];
 }

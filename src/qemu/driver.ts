@@ -201,5 +201,6 @@ export class QemuDriver implements HostDriver {
 }
 
 function pathsOf({ disks, launch, folder }: EffectiveSpec): string[] {
-  return [...disks.map(({ path }) => path), ...launch.cdroms.map(({ path }) => path), folder];
+  const images = disks.flatMap(({ image }) => image?.path ?? []);
+  return [...disks.map(({ path }) => path), ...images, ...launch.cdroms.map(({ path }) => path), folder];
 }

@@ -3,22 +3,15 @@ import { launchDigest } from '../api/effective-spec.ts';
 import { DialError } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
-import {
-  allocatedPorts,
-  type OwnershipRecord,
-  RECORD_VERSION,
-  reclaimOf,
-  type StopMarker,
-} from '../reconcile/record.ts';
+import { allocatedPorts, type OwnershipRecord, RECORD_VERSION, type StopMarker } from '../reconcile/record.ts';
 import { commandLine } from './cmdline.ts';
 import { standIns } from './effect-script.ts';
+import { DISK_EXECUTORS } from './execute-disks.ts';
 import { forward, noteRefusal } from './forward.ts';
-import { type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
+import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
 import { QmpError, QmpTimeoutError } from './qmp.ts';
 import * as scripts from './scripts.ts';
-
-type Of<T extends VmAction['type']> = Extract<VmAction, { type: T }>;
-type Executors = { readonly [T in VmAction['type']]: (action: Of<T>, hands: Hands) => Promise<unknown> };
+import { seedImage } from './seed.ts';
 
 const EXECUTORS: Executors = {
   'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [JSON.stringify(newRecord(hands.context))]),
@@ -33,38 +26,7 @@ const EXECUTORS: Executors = {
       ...(nonce === undefined ? {} : { nonce }),
     }));
   },
-  'create-disk': createDisk,
-  'attach-disk': ({ disk, virtualBytes }, hands) =>
-    writeRecord(hands, (record) =>
-      withDisk(record, disk.name, {
-        path: disk.path,
-        format: disk.format,
-        state: 'attached',
-        sizeBytes: virtualBytes,
-        ...policy(disk.reclaimPolicy),
-      }),
-    ),
-  'grow-disk': ({ disk, toBytes }, hands) =>
-    run(hands, scripts.GROW_DISK, [
-      disk.path,
-      String(toBytes),
-      JSON.stringify(sized(recordOf(hands), disk.name, toBytes)),
-    ]),
-  'grow-disk-live': growLive,
-  'note-disk': ({ disk, sizeBytes }, hands) =>
-    writeRecord(hands, (record) => {
-      const { reclaimPolicy: _before, ...noted } = record.disks[disk.name] ?? {
-        path: disk.path,
-        format: disk.format,
-        state: 'attached' as const,
-      };
-      return withDisk(record, disk.name, {
-        ...noted,
-        ...(sizeBytes > 0 ? { sizeBytes } : {}),
-        ...policy(disk.reclaimPolicy),
-      });
-    }),
-  'forget-disk': ({ disk }, hands) => writeRecord(hands, (record) => withoutDisk(record, disk)),
+  ...DISK_EXECUTORS,
   launch,
   'note-launch': (_action, hands) =>
     writeRecord(hands, (record) => {
@@ -90,7 +52,6 @@ const EXECUTORS: Executors = {
       const { nonce: _answered, ...rest } = record;
       return { ...rest, off: true };
     }),
-  'remove-files': removeFiles,
 };
 
 /** @throws EffectError, FencedError, HostUnreachableError */
@@ -119,54 +80,7 @@ function newRecord({ uid, storeUID, namespace, name, wanted }: VmContext): Owner
   };
 }
 
-function policy(reclaimPolicy: 'Delete' | 'Retain' | undefined): { reclaimPolicy?: 'Delete' | 'Retain' } {
-  return reclaimPolicy === undefined ? {} : { reclaimPolicy };
-}
-
-function withDisk(record: OwnershipRecord, name: string, disk: OwnershipRecord['disks'][string]): OwnershipRecord {
-  return { ...record, disks: { ...record.disks, [name]: disk } };
-}
-
-function withoutDisk(record: OwnershipRecord, disk: string): OwnershipRecord {
-  return { ...record, disks: Object.fromEntries(Object.entries(record.disks).filter(([name]) => name !== disk)) };
-}
-
-function sized(record: OwnershipRecord, name: string, sizeBytes: number): OwnershipRecord {
-  const disk = record.disks[name];
-  return disk === undefined ? record : withDisk(record, name, { ...disk, sizeBytes });
-}
-
-function createDisk({ disk }: Of<'create-disk'>, hands: Hands): Promise<unknown> {
-  const record = recordOf(hands);
-  const noted = {
-    path: disk.path,
-    format: disk.format,
-    ...(disk.sizeBytes === undefined ? {} : { sizeBytes: disk.sizeBytes }),
-    ...policy(disk.reclaimPolicy),
-  };
-  const started = record.disks[disk.name]?.state === 'creating';
-  return run(hands, scripts.CREATE_DISK, [
-    disk.path,
-    disk.format,
-    String(disk.sizeBytes ?? 0),
-    started ? 'resumed' : 'new',
-    JSON.stringify(withDisk(record, disk.name, { ...noted, state: 'creating' })),
-    JSON.stringify(withDisk(record, disk.name, { ...noted, state: 'created' })),
-    JSON.stringify(withoutDisk(record, disk.name)),
-  ]);
-}
-
-/** QEMU shrinks a live disk without a word: the size it has now was seen to be smaller. */
-async function growLive({ disk, toBytes }: Of<'grow-disk-live'>, hands: Hands): Promise<void> {
-  const { process } = hands.context;
-  const now = process.kind === 'present' ? process.diskBytes?.get(disk.name) : undefined;
-  if (now === undefined || now >= toBytes) return;
-  const monitor = await monitorOf(hands);
-  await monitor.execute('block_resize', { 'node-name': `disk-${disk.name}`, size: toBytes });
-  await writeRecord(hands, (record) => sized(record, disk.name, toBytes));
-}
-
-async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
+async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
   const { context } = hands;
   const qemu = context.facts.qemu[action.spec.architecture];
   if (qemu === undefined) throw new EffectError('QEMUNotInstalled', `no QEMU for ${action.spec.architecture}`);
@@ -206,6 +120,7 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
       JSON.stringify({ ...next, launch: { ...entry, state: 'starting' } }),
       JSON.stringify({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
+      context.seed === undefined ? '' : seedImage(context.seed).toString('base64'),
       ...argv,
     ],
     { stand, refusal: 'LaunchFailed' },
@@ -215,7 +130,7 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
   });
 }
 
-async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise<void> {
+async function stop({ step, reason, afresh }: ActionOf<'stop'>, hands: Hands): Promise<void> {
   const { process, stop: before } = hands.context;
   if (process.kind === 'absent') return;
   const stand = standIns();
@@ -244,7 +159,7 @@ async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise
   else await monitor.execute('system_powerdown');
 }
 
-function noteEnd({ reason, message, crashes }: Of<'note-end'>, hands: Hands): Promise<unknown> {
+function noteEnd({ reason, message, crashes }: ActionOf<'note-end'>, hands: Hands): Promise<unknown> {
   const stand = standIns();
   const { launch: ended, ...record } = recordOf(hands);
   const never = ended?.state === 'starting';
@@ -254,16 +169,4 @@ function noteEnd({ reason, message, crashes }: Of<'note-end'>, hands: Hands): Pr
     ? { ...record, off: true }
     : { ...record, end: { reason, message, at: stand.now, crashes, digest } };
   return run(hands, scripts.NOTE_END, [JSON.stringify(next)], { stand });
-}
-
-/** What the spec says of a disk counts, also where no pass has noted it yet: a deletion may follow a change at once. */
-function removeFiles(_action: Of<'remove-files'>, hands: Hands): Promise<unknown> {
-  const wanted = hands.context.wanted.disks;
-  const doomed = Object.entries(recordOf(hands).disks)
-    .filter(([name, { path, state, reclaimPolicy }]) => {
-      const disk = wanted.find((one) => one.name === name && one.path === path);
-      return reclaimOf(state, disk === undefined ? reclaimPolicy : disk.reclaimPolicy) === 'Delete';
-    })
-    .map(([, { path }]) => path);
-  return run(hands, scripts.REMOVE_FILES, doomed);
 }

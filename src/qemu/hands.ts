@@ -1,10 +1,14 @@
-/** What every effect works with: the shell under the fence, the VM's record, its monitor. */
+/** What every action needs to be carried out. */
 import type { RunResult, Shell } from '../host/shell.ts';
+import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
 import type { OwnershipRecord } from '../reconcile/record.ts';
 import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-script.ts';
 import type { Monitors } from './monitors.ts';
-import * as scripts from './scripts.ts';
+import { WRITE_RECORD } from './scripts.ts';
+
+export type ActionOf<T extends VmAction['type']> = Extract<VmAction, { type: T }>;
+export type Executors = { readonly [T in VmAction['type']]: (action: ActionOf<T>, hands: Hands) => Promise<unknown> };
 
 export interface Hands {
   readonly shell: Shell;
@@ -29,7 +33,7 @@ export function recordOf({ context }: Hands): OwnershipRecord {
 }
 
 export function writeRecord(hands: Hands, change: (record: OwnershipRecord) => OwnershipRecord): Promise<RunResult> {
-  return run(hands, scripts.WRITE_RECORD, [JSON.stringify(change(recordOf(hands)))]);
+  return run(hands, WRITE_RECORD, [JSON.stringify(change(recordOf(hands)))]);
 }
 
 export async function monitorOf({ monitors, context }: Hands) {

@@ -61,6 +61,15 @@ while [ $i -lt $nd ]; do
   s folders; printf '%s\\0' ./*/ ; echo
   s entries; printf '%s\\0' ./*/* ./*/.[!.]* ; echo
   s lines; grep -aHm1 '' ./*/${FOLDER_FILES.record} ./*/${FOLDER_FILES.stop} ./*/${FOLDER_FILES.pidfile} 2>/dev/null
+  # The process between two readings: a report of its end that came between is not taken for a process that died.
+  s jobs
+  for f in ./*/${FOLDER_FILES.job}; do
+    [ -r "$f" ] && IFS= read -r line <"$f" || continue
+    p=\${line#'{"pid":'}; p=\${p%%,*}; process=
+    case $p in ''|*[!0-9]*) ;; *) [ -r "/proc/$p/stat" ] && read -r process <"/proc/$p/stat" ;; esac
+    IFS= read -r line <"$f"
+    printf '%s\\0%s\\0%s\\0' "$f" "$process" "$line"
+  done; echo
   s inodes; stat -c '%i %n' ./*/${FOLDER_FILES.pidfile} 2>/dev/null
   for f in ./*/${FOLDER_FILES.pidfile}; do
     p=; [ -r "$f" ] && read -r p <"$f"
@@ -100,7 +109,7 @@ shift $nl
 s real; readlink -m -- "$@"
 s access
 for f in "$@"; do
-  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; echo "$r $d"
+  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; l=0; [ -L "$f" ] && l=1; echo "$r $d $l"
 done
 # Of an ISO image that is not there: those beside it, for a "did you mean".
 s beside

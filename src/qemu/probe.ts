@@ -59,6 +59,12 @@ export interface ProbedVmDir {
   readonly records: ReadonlyMap<string, string>;
   readonly stops: ReadonlyMap<string, string>;
   readonly pids: ReadonlyMap<string, { readonly pid: number; readonly inode: string }>;
+  /** The report of a folder's job, and the process that it names as it was just before. */
+  readonly jobs: ReadonlyMap<string, { readonly report: string; readonly process?: ProbedJobProcess }>;
+}
+
+export interface ProbedJobProcess extends ProbedProcess {
+  readonly pid: number;
 }
 
 export interface ProbedProcess {
@@ -149,6 +155,7 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
         records: new Map(),
         stops: new Map(),
         pids: new Map(),
+        jobs: new Map(),
       };
       return { path: head.argument, state, ...none };
     }
@@ -165,6 +172,7 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
       records: namedLines(part('lines'), FOLDER_FILES.record),
       stops: namedLines(part('lines'), FOLDER_FILES.stop),
       pids: pidsOf(part('lines'), part('inodes')),
+      jobs: jobsOf(part('jobs')),
     };
   });
 }
@@ -210,6 +218,23 @@ function pidsOf(pidLines: readonly string[], inodeLines: readonly string[]): Pro
   // An empty pidfile has an inode but no line.
   for (const [name, inode] of inodes) if (!pids.has(name)) pids.set(name, { pid: 0, inode });
   return pids;
+}
+
+/** NUL-separated threes: `./name/file`, the line of /proc/<pid>/stat or nothing, the report. */
+function jobsOf(lines: readonly string[]): ProbedVmDir['jobs'] {
+  const jobs = new Map<string, { report: string; process?: ProbedJobProcess }>();
+  const items = lines.join('\n').split('\0');
+  for (let index = 0; index + 2 < items.length; index += 3) {
+    const [file = '', stat = '', report = ''] = items.slice(index, index + 3);
+    const name = /^\.\/([^/]*)\/[^/]*$/.exec(file)?.[1];
+    const [found] = processesOf([stat]);
+    if (name === undefined) continue;
+    jobs.set(utf8(name), {
+      report: utf8(report),
+      ...(found === undefined ? {} : { process: { pid: found[0], ...found[1] } }),
+    });
+  }
+  return jobs;
 }
 
 /** `1: POSIX  ADVISORY  WRITE 3456 fd:01:12345 0 EOF`; waiting locks have "->" and no holder. */

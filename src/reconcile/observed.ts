@@ -4,6 +4,7 @@
  */
 import type { ExitReason } from '../api/conditions.ts';
 import type { Architecture, DiskFormat } from '../api/virtual-machine.ts';
+import type { SeenJob } from './job.ts';
 import type { MarkerState, RecordState, StopMarker } from './record.ts';
 
 export type Look =
@@ -48,6 +49,7 @@ export interface SeenFolder {
   /** Names in the folder, ours and others'. */
   readonly entries: readonly string[];
   readonly process: SeenProcess;
+  readonly job?: SeenJob | undefined;
   /** The end of QEMU's log, bounded. */
   readonly logTail: string;
 }
@@ -85,6 +87,8 @@ export type SeenFile =
       readonly kind: 'absent';
       readonly parent: 'present' | 'absent';
       readonly resolved: string;
+      /** It is a symbolic link that leads to no file. */
+      readonly link?: boolean;
       /** Of an ISO image: the names of those in its folder. */
       readonly beside?: readonly string[];
     }
@@ -148,6 +152,8 @@ export interface HostFacts {
 export interface QemuFacts {
   readonly command: string;
   readonly version: string;
+  /** Most vCPUs of the machine that guests get. */
+  readonly maxVcpus?: number | undefined;
   /** UEFI firmware for the architecture, where the host has one. */
   readonly uefi?: { readonly code: string; readonly variables: string; readonly format: string } | undefined;
 }

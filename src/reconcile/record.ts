@@ -51,6 +51,14 @@ const launchSpecSchema = z.object({
     }),
   ),
   vnc: z.boolean(),
+  cloudInit: z
+    .object({
+      hostname: z.string(),
+      userData: z.string().optional(),
+      networkData: z.string().optional(),
+      sshAuthorizedKeys: z.string(),
+    })
+    .optional(),
 });
 
 const recordSchema = z.object({

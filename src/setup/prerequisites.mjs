@@ -63,11 +63,17 @@ const BOTH_ARCHITECTURES = [
   { name: 'xorriso', present: command('xorriso'), package: 'xorriso' },
 ];
 
+const IMAGE_SERVER = [
+  { name: 'curl', present: command('curl'), package: 'curl' },
+  { name: 'wget', present: command('wget'), package: 'wget' },
+  { name: 'openssl', present: command('openssl'), package: 'openssl' },
+];
+
 /** What `npm run quickstart` needs. */
 export const FOR_QUICKSTART = [...QEMU, ...SAMPLE_GUEST];
 
 /** What `npm test` needs. */
-export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES];
+export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER];
 
 /** Full path of a command, also where an ordinary user's PATH does not look. */
 export function commandPath(name) {

@@ -16,9 +16,12 @@ export type LifeEvent =
       readonly type: 'world';
       readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'bridge' | 'reboot';
     }
+  | { readonly type: 'secret'; readonly value: string | undefined }
   | { readonly type: 'clock'; readonly ms: number }
   | { readonly type: 'operator'; readonly what: 'killed' | 'deaf' | 'without-watch' }
   | { readonly type: 'cut'; readonly action?: VmAction['type']; readonly afterSteps: number }
+  /** The service asks for the end of the guests, with the time that is left; null: it is taken back. */
+  | { readonly type: 'host-shutdown'; readonly leftMs: number | null }
   | { readonly type: 'lose-disk' };
 
 export const PERSONS_FILE = '/data/existing.qcow2';
@@ -46,6 +49,10 @@ const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { networks: [{ name: 'net0', bridge: { name: 'br0' } }] },
   { powerOff: { mode: 'Hard' } },
   { powerOff: { mode: 'TrySoft', gracePeriodSeconds: 10 } },
+  { cloudInit: { userData: 'a', userDataSecretRef: null } },
+  { cloudInit: { userData: null, userDataSecretRef: { name: 'web-1', key: 'user-data' } } },
+  { cloudInit: { hostname: 'b' } },
+  { cloudInit: null },
 );
 const cuttable = fc.constantFrom<VmAction['type'] | undefined>(
   undefined,
@@ -87,6 +94,14 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
       type: fc.constant('world'),
       what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'bridge', 'reboot'),
     }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ type: fc.constant('secret'), value: fc.constantFrom('a', 'x', 'y', undefined) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ type: fc.constant('host-shutdown'), leftMs: fc.constantFrom(null, 3_000, 65_000) }),
   },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('clock'), ms: fc.constantFrom(-3_600_000, 3_600_000) }) },
   {
@@ -132,6 +147,9 @@ export async function happen(event: LifeEvent, to: Simulation): Promise<void> {
       return world.setGuest(folderOf(), event.guest);
     case 'world':
       return changeWorld(to, event.what);
+    case 'secret':
+      to.secret = event.value;
+      return to.wake();
     case 'clock':
       world.clockSkewMs += event.ms;
       return;
@@ -146,6 +164,8 @@ export async function happen(event: LifeEvent, to: Simulation): Promise<void> {
       };
       return;
     }
+    case 'host-shutdown':
+      return to.shutDownHost(event.leftMs);
     case 'lose-disk':
       for (const [path, { content }] of world.files) if (content.startsWith('us')) world.files.delete(path);
   }
@@ -199,6 +219,12 @@ function changeOperator(to: Simulation, what: Extract<LifeEvent, { type: 'operat
 
 /** All that hinders is taken away; what was asked for stays asked for. */
 export async function heal(to: Simulation): Promise<void> {
+  await to.shutDownHost(null);
+  await repair(to);
+}
+
+/** What hinders the operator is taken away; a host that is shutting down goes on with it. */
+export async function repair(to: Simulation): Promise<void> {
   const { world } = to;
   world.reachable = true;
   world.guestsObey = true;
@@ -210,6 +236,7 @@ export async function heal(to: Simulation): Promise<void> {
   to.controller.driver.fault = undefined;
   to.controller.driver.deaf = false;
   to.dropWakes = false;
+  to.secret ??= 'set at last';
   if ((await to.vm()) !== undefined) await to.annotate('paused', null);
   to.wake();
 }

@@ -1,4 +1,5 @@
 /** What a VM at rest must be, restated from the API's words and from the truth of the simulated world. */
+import { createHash } from 'node:crypto';
 import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
 import { tapName } from '../../src/api/networks.ts';
 import { parseQuantity } from '../../src/api/quantity.ts';
@@ -45,7 +46,15 @@ function statusComplaints(vm: VirtualMachine): string[] {
   return found;
 }
 
-function worldComplaints({ world }: Simulation, vm: VirtualMachine): string[] {
+/** The user data that a VM started now would have. */
+function seedOf({ secret }: Simulation, { spec: { cloudInit } }: VirtualMachine): string | undefined {
+  if (cloudInit === undefined) return undefined;
+  const text = cloudInit.userDataSecretRef === undefined ? cloudInit.userData : secret;
+  return text === undefined ? 'generated' : `sha256:${createHash('sha256').update(text).digest('hex')}`;
+}
+
+function worldComplaints(simulation: Simulation, vm: VirtualMachine): string[] {
+  const { world } = simulation;
   const state = parseRecord(world.folders.get(folderOf())?.record);
   if (state.kind !== 'readable' || state.record.uid !== vm.metadata.uid) return ['the folder is not its own'];
   const { record } = state;
@@ -61,7 +70,7 @@ function worldComplaints({ world }: Simulation, vm: VirtualMachine): string[] {
   if (process.guest !== 'running' && vm.spec.restartPolicy !== 'Never') found.push(`the guest is ${process.guest}`);
   if (record.nonce !== vm.spec.restartedAt) found.push('the restart was not answered');
   found.push(...networkComplaints(vm, process.spec, world));
-  const differs = process.spec.vcpus !== vm.spec.vcpus;
+  const differs = process.spec.vcpus !== vm.spec.vcpus || process.seed !== seedOf(simulation, vm);
   if (differs && vm.spec.updateStrategy.type === 'Restart' && process.guest === 'running')
     found.push('the change is not in force');
   if (differs && condition(vm, 'RestartRequired')?.status !== 'True') found.push('RestartRequired is not said');

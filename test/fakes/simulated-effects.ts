@@ -2,12 +2,14 @@
  * What each action does to a simulated host, as the steps of the real scripts (qemu/scripts.ts): an interruption may
  * come between any two of them.
  */
-import { forwardsOf, type LaunchSpec, launchDigest } from '../../src/api/effective-spec.ts';
+import { digestOf } from '../../src/api/cloud-init.ts';
+import { type EffectiveDisk, forwardsOf, type LaunchSpec, launchDigest } from '../../src/api/effective-spec.ts';
 import type { HostForward } from '../../src/api/networks.ts';
 import type { VmAction } from '../../src/reconcile/action.ts';
 import { EffectError, type VmContext } from '../../src/reconcile/driver.ts';
 import {
   allocatedPorts,
+  type DiskRecord,
   type OwnershipRecord,
   RECORD_VERSION,
   reclaimOf,
@@ -15,7 +17,7 @@ import {
   withRefusals,
 } from '../../src/reconcile/record.ts';
 import { noted, withDisk } from './simulated-records.ts';
-import type { SimulatedFolder, SimulatedProcess, SimulatedWorld } from './simulated-world.ts';
+import { IMAGE_BYTES, type SimulatedFolder, type SimulatedProcess, type SimulatedWorld } from './simulated-world.ts';
 
 export type Step = () => void;
 type Of<T extends VmAction['type']> = Extract<VmAction, { type: T }>;
@@ -48,6 +50,12 @@ class Effects {
         return this.#claimFolder();
       case 'create-disk':
         return this.#createDisk(action);
+      case 'start-copy':
+        return this.#startCopy(action);
+      case 'finish-copy':
+        return this.#finishCopy(action);
+      case 'cancel-copy':
+        return this.#cancelCopy(action);
       case 'grow-disk':
       case 'grow-disk-live':
         return this.#grow(action);
@@ -111,37 +119,82 @@ class Effects {
     const world = this.#world;
     const record = this.#record;
     const resumed = record.disks[disk.name]?.state === 'creating';
-    const entry = {
-      path: disk.path,
-      format: disk.format,
-      ...(disk.sizeBytes === undefined ? {} : { sizeBytes: disk.sizeBytes }),
-      ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
-    };
     const there = world.files.get(disk.path);
-    if (there !== undefined) {
-      if (!resumed) return [];
-      return [
-        there.content.startsWith('us')
-          ? () => this.#write(withDisk(record, disk.name, { ...entry, state: 'created' }))
-          : () => this.#write(noted({ type: 'forget-disk', disk: disk.name }, record, this.#context)),
-      ];
-    }
+    if (there !== undefined) return resumed ? [this.#judge(disk)] : [];
     return [
-      () => this.#write(withDisk(record, disk.name, { ...entry, state: 'creating' })),
+      () => this.#write(withDisk(record, disk.name, { ...entryOf(disk), state: 'creating' })),
       () => {
         if (world.freeBytes < 1024) throw new EffectError('InsufficientStorage', 'No space left on device');
-        if (world.files.has(disk.path)) throw new EffectError('LaunchFailed', 'File exists');
-        world.made.push(`${this.#context.uid}/${disk.name}`);
-        world.files.set(disk.path, {
-          type: 'file',
-          format: disk.format,
-          virtualBytes: disk.sizeBytes ?? 0,
-          content: world.newContent('us'),
-          readable: true,
-        });
+        this.#make(disk, disk.sizeBytes ?? 0);
       },
-      () => this.#write(withDisk(record, disk.name, { ...entry, state: 'created' })),
+      () => this.#write(withDisk(record, disk.name, { ...entryOf(disk), state: 'created' })),
     ];
+  }
+
+  /** A file that lies where a creation was interrupted: ours, or somebody's. */
+  #judge(disk: EffectiveDisk): Step {
+    const ours = this.#world.files.get(disk.path)?.content.startsWith('us') === true;
+    return () =>
+      this.#write(
+        ours
+          ? withDisk(this.#record, disk.name, { ...entryOf(disk), state: 'created' })
+          : noted({ type: 'forget-disk', disk: disk.name }, this.#record, this.#context),
+      );
+  }
+
+  #make(disk: EffectiveDisk, virtualBytes: number): void {
+    const world = this.#world;
+    if (world.files.has(disk.path)) throw new EffectError('LaunchFailed', 'File exists');
+    world.made.push(`${this.#context.uid}/${disk.name}`);
+    world.files.set(disk.path, {
+      type: 'file',
+      format: disk.format,
+      virtualBytes,
+      content: world.newContent('us'),
+      readable: true,
+    });
+  }
+
+  #startCopy({ disk, image, bootID, attempt, nonce }: Of<'start-copy'>): Step[] {
+    const world = this.#world;
+    return [
+      () => this.#write(withDisk(this.#record, disk.name, { ...entryOf(disk), state: 'creating' })),
+      () => {
+        if (this.#folder.job !== undefined && world.jobAt(this.#folder).running)
+          world.violations.push(`two jobs in ${this.#path}`);
+        this.#folder.job = {
+          disk: disk.name,
+          attempt,
+          bootID,
+          ...(nonce === undefined ? {} : { nonce }),
+          startedAt: world.at,
+          image: image.url ?? image.path ?? '',
+        };
+      },
+    ];
+  }
+
+  #finishCopy({ disk }: Of<'finish-copy'>): Step[] {
+    if (this.#world.files.has(disk.path)) return [this.#judge(disk), () => this.#clearJob()];
+    return [
+      () => this.#make(disk, Math.max(disk.sizeBytes ?? 0, IMAGE_BYTES)),
+      () => this.#write(withDisk(this.#record, disk.name, { ...entryOf(disk), state: 'created' })),
+      () => this.#clearJob(),
+    ];
+  }
+
+  #cancelCopy({ job }: Of<'cancel-copy'>): Step[] {
+    const unfinished = this.#record.disks[job.disk]?.state === 'creating';
+    return [
+      () => this.#clearJob(),
+      () => {
+        if (unfinished) this.#write(noted({ type: 'forget-disk', disk: job.disk }, this.#record, this.#context));
+      },
+    ];
+  }
+
+  #clearJob(): void {
+    this.#folder.job = undefined;
   }
 
   #grow({ disk, toBytes, type }: Of<'grow-disk'> | Of<'grow-disk-live'>): Step[] {
@@ -187,8 +240,13 @@ class Effects {
       acceleratorReason: action.acceleratorReason,
       qemuVersion: world.facts.qemu[action.spec.architecture]?.version ?? '',
     });
+    const { seed } = this.#context;
     let started: SimulatedProcess | undefined;
     return [
+      () => {
+        this.#folder.seed =
+          seed === undefined ? undefined : seed.userData === undefined ? 'generated' : digestOf(seed.userData);
+      },
       () => this.#write({ ...next, launch: { ...entry(), state: 'starting' } }),
       () => {
         this.#folder.stop = undefined;
@@ -217,6 +275,8 @@ class Effects {
     if (world.processIn(this.#path) !== undefined) world.violations.push(`a second QEMU in ${this.#path}`);
     if (world.processIn(this.#path) !== undefined)
       throw new EffectError('LaunchFailed', 'cannot create PID file: Cannot lock pid file');
+    if (this.#folder.seed !== spec.cloudInit?.userData)
+      world.violations.push(`QEMU in ${this.#path} has another seed than its record says`);
     const used = new Set([...world.processes.values()].flatMap((one) => one.spec.disks.map(({ path }) => path)));
     const diskBytes = new Map<string, number>();
     for (const { name, path } of spec.disks) {
@@ -234,6 +294,7 @@ class Effects {
       folder: this.#path,
       spec,
       diskBytes,
+      seed: this.#folder.seed,
       guest: 'running',
       silent: false,
     };
@@ -356,11 +417,15 @@ class Effects {
       })
       .filter(({ state, reclaimPolicy }) => reclaimOf(state, reclaimPolicy) === 'Delete');
     return [
-      ...doomed.map(({ path, reclaimPolicy }) => () => {
+      ...doomed.map(({ path, reclaimPolicy, state }) => () => {
         const { content = 'us' } = world.files.get(path) ?? {};
+        if (state === 'creating' && !content.startsWith('us')) return;
         if (content.startsWith('person') && reclaimPolicy !== 'Delete') world.violations.push(`${path} was deleted`);
         world.files.delete(path);
       }),
+      () => {
+        this.#folder.seed = undefined;
+      },
       () => {
         this.#folder.record = undefined;
         if (![...world.files.keys()].some((path) => path.startsWith(`${this.#path}/`)))
@@ -368,4 +433,13 @@ class Effects {
       },
     ];
   }
+}
+
+function entryOf(disk: EffectiveDisk): Omit<DiskRecord, 'state'> {
+  return {
+    path: disk.path,
+    format: disk.format,
+    ...(disk.sizeBytes === undefined ? {} : { sizeBytes: disk.sizeBytes }),
+    ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
+  };
 }

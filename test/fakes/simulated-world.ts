@@ -6,6 +6,7 @@ import { Subject } from 'rxjs';
 import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
 import { tapName } from '../../src/api/networks.ts';
 import type { Architecture, DiskFormat } from '../../src/api/virtual-machine.ts';
+import type { JobFailure, SeenJob } from '../../src/reconcile/job.ts';
 import type { GuestStatus, HeardEnd, HostFacts, SeenPort } from '../../src/reconcile/observed.ts';
 
 export const GI = 1024 ** 3;
@@ -25,7 +26,20 @@ export interface SimulatedFolder {
   record?: string | undefined;
   stop?: string | undefined;
   pidfile?: number | undefined;
+  job?: SimulatedJob | undefined;
   log: string;
+  /** The user data in the seed, by its digest. */
+  seed?: string | undefined;
+}
+
+/** A copy of an image: complete some time after it began, unless the host went down meanwhile. */
+export interface SimulatedJob {
+  readonly disk: string;
+  readonly attempt: number;
+  readonly bootID: string;
+  readonly nonce?: string;
+  readonly startedAt: number;
+  readonly image: string;
 }
 
 export interface SimulatedProcess {
@@ -35,6 +49,8 @@ export interface SimulatedProcess {
   readonly folder: string;
   spec: LaunchSpec;
   readonly diskBytes: Map<string, number>;
+  /** As the folder had it at the start. */
+  readonly seed?: string | undefined;
   guest: GuestStatus;
   silent: boolean;
   /** When the guest will have powered itself off, asked to. */
@@ -71,6 +87,10 @@ export const FACTS: HostFacts = {
   kvm: { works: false, reason: '/dev/kvm does not exist' },
 };
 
+/** Capacity of every image. */
+export const IMAGE_BYTES = GI;
+/** Time that a copy takes. */
+const COPY_MS = 3_000;
 const TAKEN = { protocol: 'TCP', hostAddress: '127.0.0.1' } as const;
 
 /** Time a guest takes to follow the power button. */
@@ -100,6 +120,8 @@ export class SimulatedWorld {
   readonly events$ = new Subject<WorldEvent>();
   /** What must never happen, and did. */
   readonly violations: string[] = [];
+  /** What becomes of a copy, by URL or path of its image; absent: it succeeds. */
+  readonly badImages = new Map<string, JobFailure>();
   /** `uid/disk name` of each image that was made. */
   readonly made: string[] = [];
   /** QEMU processes that came up. */
@@ -152,6 +174,29 @@ export class SimulatedWorld {
     };
     this.files.set(path, file);
     return file;
+  }
+
+  /** How far a folder's job is now. */
+  jobAt({ job }: SimulatedFolder): SeenJob {
+    if (job === undefined) throw new Error('there is no job');
+    const { disk, attempt, bootID, nonce, startedAt, image } = job;
+    const ended = this.at - startedAt >= COPY_MS;
+    const died = bootID !== this.bootID;
+    const failure = this.badImages.get(image);
+    return {
+      pid: 1,
+      startTicks: startedAt,
+      bootID,
+      disk,
+      attempt,
+      ...(nonce === undefined ? {} : { nonce }),
+      phase: !ended || died ? 'downloading' : failure === undefined ? 'done' : 'failed',
+      doneBytes: ended ? IMAGE_BYTES : IMAGE_BYTES / 2,
+      totalBytes: IMAGE_BYTES,
+      at: ended ? startedAt + COPY_MS : this.at,
+      ...(ended && !died && failure !== undefined ? { reason: failure, message: 'the simulated image is bad' } : {}),
+      running: !ended && !died,
+    };
   }
 
   /** A file system that is not mounted hides what is on it. */

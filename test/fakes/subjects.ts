@@ -92,6 +92,7 @@ export function subject(given: Given = {}): Subject {
     bridges: new Map(),
     portClaims: [],
     facts: FACTS,
+    secret: undefined,
     heard: undefined,
     olderRival: undefined,
     namesake: undefined,

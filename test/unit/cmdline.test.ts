@@ -254,6 +254,33 @@ describe('graphics', () => {
   });
 });
 
+test('the seed is the last device, so that none moves where it comes or goes; no part of its content is in the words', () => {
+  const spec = {
+    cloudInit: { hostname: 'web', userData: 'sha256:1', sshAuthorizedKeys: 'sha256:2' },
+    networks: [{ name: 'net0', mac: '52:54:00:00:00:01' }],
+    vnc: true,
+  };
+  const words = argv(spec);
+  const without = argv({ ...spec, cloudInit: undefined });
+  expect(words.slice(0, without.length)).toEqual(without);
+  expect(words.slice(without.length)).toEqual([
+    '-blockdev',
+    JSON.stringify({
+      driver: 'raw',
+      'node-name': 'seed',
+      'read-only': true,
+      file: {
+        driver: 'file',
+        filename: '/vms/web/.qemu-operator.seed.iso',
+        'node-name': 'file-seed',
+        'read-only': true,
+      },
+    }),
+    '-device',
+    JSON.stringify({ driver: 'virtio-blk-pci', drive: 'seed', id: 'dev-seed' }),
+  ]);
+});
+
 test('a comma in a name or a path stays one value', () => {
   const words = argv({ vnc: true }, { vmName: 'a,b,c', folder: '/vms/a,b,c' });
   expect(values(words, '-name')).toEqual(['guest=a,,b,,c,debug-threads=on']);

@@ -68,6 +68,10 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
     () => onCreate(vmDocument({ ...root({ path: '/a' }), cdroms: [{ name: 'cd', path: '/a' }] })),
     'spec.cdroms[cd].path',
   ],
+  'VirtualMachine.spec.cloudInit: must be absent where userData is set: a guest has one user data': [
+    () => onCreate(vmDocument({ cloudInit: { userData: 'x', userDataSecretRef: { name: 'a', key: 'b' } } })),
+    'spec.cloudInit.userDataSecretRef',
+  ],
   'VirtualMachine.spec.memory: must be at least 1Mi and at most 64Ti; a plain number counts bytes': [
     () => onCreate(vmDocument({ memory: '65Ti' })),
     'spec.memory',
@@ -99,6 +103,18 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
   'VirtualMachine.spec.disks[].size: must be at least 1Mi and at most 4Pi; a plain number counts bytes': [
     () => onCreate(vmDocument(root({ size: '5Pi' }))),
     'spec.disks[root].size',
+  ],
+  'VirtualMachine.spec.disks[]: image is immutable': [
+    () => onUpdate(root({ image: { path: '/a' } }), root({ image: { path: '/b' } })),
+    'spec.disks[root].image',
+  ],
+  'VirtualMachine.spec.disks[].image: must have exactly one of url and path': [
+    () => onCreate(vmDocument(root({ image: { url: 'https://a.example/i', path: '/i' } }))),
+    'spec.disks[root].image',
+  ],
+  'VirtualMachine.spec.disks[].image: is required for an http: url, which anybody on the way could change': [
+    () => onCreate(vmDocument(root({ image: { url: 'http://a.example/i' } }))),
+    'spec.disks[root].image.checksum',
   ],
   'VirtualMachine.spec.networks: two networks of a VM may not have the same mac': [
     () =>

@@ -113,6 +113,8 @@ const FIELDS: Readonly<Record<string, string | undefined>> = {
   StorageMissing: 'disk',
   NameConflict: 'name',
   PathTooLong: 'vm_dir',
+  VMDirMissing: 'vm_dir',
+  ClaimedByAnother: 'vm_dir',
   QEMUNotInstalled: 'arch',
   QEMUTooOld: 'arch',
 };
