@@ -1,7 +1,7 @@
 /** The real things behind a session: the file store, the local host, the loop. */
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { isAbsolute, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import type { Subscription } from 'rxjs';
 import { type Manifest, parseManifest } from './api/admission.ts';
 import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
@@ -42,9 +42,15 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 /** This machine without its store: what a command may look at that must not make one. */
 export const machine: Machine = {
   storeDir: storeFolder,
+  vmDir: (options) => vmFolder(options, couldMake),
+  openStore: async (dir) => (existsSync(join(dir, '.state', 'store.db')) ? openFileStore({ dir }) : undefined),
   shell: () => new LocalShell(),
   loopHolder: (storeDir) => new LoopHolder(storeDir).read(),
 };
+
+export function storeExists(options: GlobalOptions): boolean {
+  return existsSync(join(storeFolder(options), '.state'));
+}
 
 /** Never the current folder: a command started elsewhere must find the same VMs. */
 function storeFolder({ store }: GlobalOptions): string {
@@ -59,15 +65,31 @@ function absoluteOr(value: string | undefined, otherwise: string): string {
   return value !== undefined && isAbsolute(value) ? value : otherwise;
 }
 
-function vmFolder({ vmDir }: GlobalOptions): string {
+/** @param isUsable whether the default folder will do */
+function vmFolder({ vmDir }: GlobalOptions, isUsable: (path: string) => boolean): string {
   const named = vmDir ?? process.env['QEMU_OPERATOR_VM_DIR'];
   if (named !== undefined && named !== '') return resolve(named);
+  if (isUsable(DEFAULT_VM_DIR)) return DEFAULT_VM_DIR;
+  return join(absoluteOr(process.env['XDG_DATA_HOME'], join(homedir(), '.local', 'share')), 'qemu-operator');
+}
+
+function canMake(path: string): boolean {
   try {
-    mkdirSync(DEFAULT_VM_DIR, { recursive: true });
-    accessSync(DEFAULT_VM_DIR, constants.W_OK);
-    return DEFAULT_VM_DIR;
+    mkdirSync(path, { recursive: true });
+    accessSync(path, constants.W_OK);
+    return true;
   } catch {
-    return join(absoluteOr(process.env['XDG_DATA_HOME'], join(homedir(), '.local', 'share')), 'qemu-operator');
+    return false;
+  }
+}
+
+/** The same without making it. */
+function couldMake(path: string): boolean {
+  try {
+    accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -84,7 +106,7 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
       },
     ]);
   }
-  const spec = { local: {}, vmDir: vmFolder(options), allowedPaths: ['/'], allowedBridges: ['*'] };
+  const spec = { local: {}, vmDir: vmFolder(options, canMake), allowedPaths: ['/'], allowedBridges: ['*'] };
   const manifest = parseManifest({
     apiVersion: API_VERSION,
     kind: 'Host',

@@ -27,7 +27,12 @@ export const ANNOTATIONS = {
   lookRequestedAt: `${GROUP}/look-requested-at`,
 } as const;
 
-export const LABELS = { host: `${GROUP}/host`, vmName: `${GROUP}/vm-name` } as const;
+export const LABELS = {
+  host: `${GROUP}/host`,
+  vmName: `${GROUP}/vm-name`,
+  /** On the machine of quickstart: what its --remove may take away. */
+  sample: `${GROUP}/sample`,
+} as const;
 
 export const FINALIZERS = {
   /** On a VirtualMachine: something of it may be on its host. */

@@ -147,6 +147,7 @@ const FILE_WORDS: Readonly<Partial<Record<keyof typeof FOLDER_FILES, string>>> =
   consoleHolder: 'Console holder',
   vnc: 'Screen',
   firmwareVariables: 'UEFI variables',
+  seed: 'Seed',
 };
 
 /** Where the host could be asked, what is there; else where it would be. Disks have their own table. */

@@ -23,6 +23,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: BEGIN,
     load: async () => (await import('./quickstart.ts')).declareQuickstart,
   },
+  completion: {
+    summary: 'Print a script that completes words in bash, zsh or fish',
+    group: BEGIN,
+    load: async () => (await import('./completion.ts')).declareCompletion,
+  },
   get: {
     summary: 'Display one or many objects',
     group: OBJECTS,
@@ -113,6 +118,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: MACHINES,
     load: async () => (await import('./ssh.ts')).declareSsh,
   },
+  top: {
+    summary: 'Show what running virtual machines use now',
+    group: MACHINES,
+    load: async () => (await import('./top.ts')).declareTop,
+  },
   screenshot: {
     summary: 'Save what a virtual machine draws as a PNG picture',
     group: MACHINES,
@@ -127,6 +137,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Run the controller: it brings every machine to what its object says, and keeps it there',
     group: SERVERS,
     load: async () => (await import('./run.ts')).declareRun,
+  },
+  doctor: {
+    summary: 'Say what is well on this machine, what is not, and how to mend it',
+    group: SERVERS,
+    load: async () => (await import('./doctor.ts')).declareDoctor,
   },
   service: {
     summary: 'Install the controller as a systemd service, and stop guests in order when the machine shuts down',
@@ -174,12 +189,25 @@ function program(context: Context, version: string): Command {
   for (const [name, { summary, group }] of Object.entries(COMMANDS)) {
     root.command(name).description(summary).helpGroup(group).configureHelp({ showGlobalOptions: true });
   }
-  root.hook('preSubcommand', async (_root, command) => {
-    const declare = await COMMANDS[command.name()]?.load();
-    declare?.(command, context);
-  });
+  root.hook('preSubcommand', (_root, command) => declare(command, context, version));
   return root;
 }
+
+/** Adds what a command takes: each is loaded when it is called. */
+async function declare(command: Command, context: Context, version: string): Promise<void> {
+  const declaration = await COMMANDS[command.name()]?.load();
+  declaration?.(command, context, version);
+}
+
+/** With all that each command takes, for the reference. */
+export async function wholeProgram(context: Context, version: string): Promise<Command> {
+  const root = program(context, version);
+  for (const command of root.commands) await declare(command, context, version);
+  return root;
+}
+
+/** What the completion scripts call; no command of people. */
+const COMPLETE = '__complete';
 
 /** Flags that kubectl's users also write as --flag=true and --flag=false; commander knows them bare. */
 const FLAG =
@@ -200,6 +228,11 @@ export async function runCli(argv: readonly string[], context: Context, version:
   const root = program(context, version);
   if (argv.length === 0) {
     root.outputHelp();
+    return EXIT.done;
+  }
+  if (argv[0] === COMPLETE) {
+    const { complete } = await import('./complete.ts');
+    await complete(context, argv.slice(1), { root, declare: (command) => declare(command, context, version) });
     return EXIT.done;
   }
   try {

@@ -34,6 +34,10 @@ export interface Session {
 export interface Machine {
   /** Where the store lies or would lie. */
   storeDir(options: GlobalOptions): string;
+  /** Where a Host made now would keep its VMs. */
+  vmDir(options: GlobalOptions): string;
+  /** The store as it is; undefined where there is none. */
+  openStore(storeDir: string): Promise<Store | undefined>;
   shell(): Shell;
   /** Who runs the loop on a store; undefined where nobody is known to. */
   loopHolder(storeDir: string): Holder | undefined;

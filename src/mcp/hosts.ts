@@ -4,10 +4,10 @@ import { vmNameOf } from '../api/effective-spec.ts';
 import { nearNames, oneLine, quoteValue } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
 import type { Architecture, VirtualMachine } from '../api/virtual-machine.ts';
+import { firstVersion } from '../store/watching.ts';
 import { Refusal } from './envelope.ts';
 import { askLookAtHost } from './looks.ts';
 import type { ToolContext } from './tool.ts';
-import { firstVersion } from './watching.ts';
 
 export const LOCALHOST = 'localhost';
 const MAX_NAMED = 20;

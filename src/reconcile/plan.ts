@@ -3,6 +3,7 @@
  * pendingChanges, restartCause, staysOff, growthOf), so that the two cannot differ; what the host holds it takes from
  * the last status. Pure, and never an input to a decision.
  */
+import { HIDDEN, standInDigest } from '../api/cloud-init.ts';
 import { findCondition, isTrue } from '../api/conditions.ts';
 import { effectiveSpec, type PendingChange, pendingChanges } from '../api/effective-spec.ts';
 import type { FieldIssue } from '../api/errors.ts';
@@ -141,13 +142,14 @@ const MAX_SHOWN = 256;
 function needsOf({ old, next, host }: VmChange): Needs {
   const around = host ?? { spec: { local: {}, vmDir: '/', metricsIntervalSeconds: 0 } };
   const uuid = old.status?.uuid;
-  const asked = pendingChanges(effectiveSpec(old, around, uuid).launch, effectiveSpec(next, around, uuid).launch);
+  const launch = (vm: VirtualMachine) => effectiveSpec(vm, around, uuid, standInDigest(vm.spec.cloudInit)).launch;
+  const asked = pendingChanges(launch(old), launch(next));
   const waiting = new Map<string, PendingChange>(
     (old.status?.pendingChanges ?? []).map((pending) => [pending.path, pending]),
   );
   for (const one of asked) {
     const running = waiting.has(one.path) ? waiting.get(one.path)?.from : one.from;
-    const back = running?.slice(0, MAX_SHOWN) === one.to?.slice(0, MAX_SHOWN);
+    const back = one.to !== HIDDEN && running?.slice(0, MAX_SHOWN) === one.to?.slice(0, MAX_SHOWN);
     if (back) waiting.delete(one.path);
     else waiting.set(one.path, { ...one, from: running });
   }
@@ -217,7 +219,9 @@ function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdi
         : ['live', 'next-change'];
   }
   if (/^spec\.disks\[[^\]]+\]\.reclaimPolicy$/.test(leaf.path)) return ['live', 'at-deletion'];
-  const asked = needs.asked.find(({ path }) => covers(path, leaf.path));
+  // User data is one thing of a process, wherever it stands in the spec.
+  const path = leaf.path.replace(/^(spec\.cloudInit\.userData)SecretRef.*/, '$1');
+  const asked = needs.asked.find((one) => covers(one.path, path));
   return asked === undefined ? ['live', 'process-untouched'] : processVerdict(asked.path, needs, process);
 }
 
