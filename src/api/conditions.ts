@@ -45,6 +45,7 @@ export const REASONS = [
   'KVMUnavailable',
   'PortInUse',
   'BridgeNotAllowed',
+  'BridgeNotFound',
   'InsufficientMemory',
   'InsufficientStorage',
   'SecretNotFound',

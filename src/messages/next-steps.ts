@@ -39,7 +39,8 @@ const steps: Readonly<Partial<Record<Reason, string>>> = {
   FirmwareNotFound: 'Install the package that the message names.',
   KVMUnavailable: 'Mend KVM as the message says, or use `Auto`.',
   PortInUse: 'End its owner, and it clears by itself; or choose another `hostPort`, or none: then a free one is found.',
-  BridgeNotAllowed: 'Choose a bridge that it allows.',
+  BridgeNotAllowed: 'Add it to `allowedBridges`, or do what the message says: see networks.',
+  BridgeNotFound: 'Make the bridge; the message has the command.',
   InsufficientMemory: 'Lower `memory`, or stop others.',
   SecretNotFound: 'Set it with the command that the message names. It is noticed by itself, within ten seconds.',
   LaunchFailed:

@@ -36,6 +36,7 @@ const reasons: Readonly<Partial<Record<Reason, string>>> = {
   KVMUnavailable: 'KVM不可用',
   PortInUse: '端口已被占用',
   BridgeNotAllowed: '主机不允许使用该网桥',
+  BridgeNotFound: '网桥不存在',
   InsufficientMemory: '内存不足',
   InsufficientStorage: '存储空间不足',
   SecretNotFound: '未找到Secret',

@@ -79,6 +79,7 @@ export class QemuDriver implements HostDriver {
         logs: request.vms.map(({ folder }) => folder),
         paths: [...paths],
         ports: request.vms.some(({ launch }) => forwardsOf(launch).length > 0),
+        bridges: request.vms.some(({ launch }) => launch.networks.some(({ bridge }) => bridge !== undefined)),
         ...this.#options,
       },
       signal,

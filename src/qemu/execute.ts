@@ -38,6 +38,7 @@ const EXECUTORS: Executors = {
       };
     }),
   forward,
+  'join-bridge': ({ bridge, tap, mtu }, hands) => run(hands, scripts.JOIN_BRIDGE, [bridge, tap, String(mtu)]),
   resume: async (_action, hands) => (await monitorOf(hands)).execute('cont'),
   stop,
   'withdraw-stop': async (_action, hands) => {
@@ -109,6 +110,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
     spec: action.spec,
     accelerator: action.accelerator,
     qemu,
+    bridgeHelper: context.facts.uid === 0 ? undefined : context.facts.bridgeHelper,
   });
   await run(
     hands,

@@ -59,6 +59,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     folders,
     files: new Map([...probe.paths].map(([path, file]) => [path, seenFile(file, around.boots.get(path))])),
     ports: probe.ports,
+    bridges: probe.bridges,
     strangers: strangersOf(probe, folders),
     facts: around.facts,
   };

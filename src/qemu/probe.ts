@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import type { Shell } from '../host/shell.ts';
+import type { SeenBridge } from '../reconcile/observed.ts';
 import { neighboursIn } from './addresses.ts';
 import { type ProbedPort, portsOf } from './ports.ts';
 import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
@@ -17,8 +18,9 @@ export interface ProbeRequest {
   /** Folders whose QEMU log matters now. */
   readonly logs: readonly string[];
   readonly paths: readonly string[];
-  /** Whether it matters who listens on which port. */
+  /** Whether it matters who listens on which port, and which bridges there are. */
   readonly ports: boolean;
+  readonly bridges: boolean;
   readonly bootIdFile: string;
   readonly machineIdFile: string;
 }
@@ -44,6 +46,7 @@ export interface Probe {
   readonly logs: ReadonlyMap<string, string>;
   readonly paths: ReadonlyMap<string, ProbedPath>;
   readonly ports: readonly ProbedPort[];
+  readonly bridges: ReadonlyMap<string, SeenBridge>;
 }
 
 export interface ProbedVmDir {
@@ -84,7 +87,7 @@ export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSi
     nonce,
     request.bootIdFile,
     request.machineIdFile,
-    request.ports ? 'ports' : '',
+    `${request.ports ? 'ports' : ''} ${request.bridges ? 'bridges' : ''}`,
     String(vmDirs.length),
     String(logs.length),
     ...vmDirs,
@@ -124,6 +127,7 @@ export function parseProbe(output: Buffer, request: ProbeRequest, nonce: string)
     logs: logsOf(first('logs'), request.logs),
     paths: pathsOf(first, request.paths),
     ports: portsOf(first('ports')),
+    bridges: bridgesOf(first('bridges')),
   };
 }
 
@@ -271,6 +275,16 @@ function strangersOf(sections: readonly Section[]): Map<number, string[]> {
     if (name === 'stranger') strangers.set(Number(argument), utf8(lines.join('\n')).split('\0'));
   }
   return strangers;
+}
+
+/** `name mtu port...`; names of interfaces have no spaces. */
+function bridgesOf(lines: readonly string[]): Map<string, SeenBridge> {
+  return new Map(
+    lines.flatMap((line): [string, SeenBridge][] => {
+      const [name, mtu, ...ports] = line.split(' ');
+      return name === undefined || mtu === undefined ? [] : [[name, { mtu: Number(mtu), ports: new Set(ports) }]];
+    }),
+  );
 }
 
 function logsOf(lines: readonly string[], folders: readonly string[]): Map<string, string> {

@@ -25,6 +25,8 @@ export interface SeenHost {
   readonly files: ReadonlyMap<string, SeenFile>;
   /** Ports that somebody listens on; empty where none of the VMs that matter now forwards any. */
   readonly ports: readonly SeenPort[];
+  /** By name; empty where none of the VMs that matter now wants any. */
+  readonly bridges: ReadonlyMap<string, SeenBridge>;
   /** QEMU processes that belong to none of these folders. */
   readonly strangers: readonly SeenStranger[];
   readonly facts: HostFacts;
@@ -139,6 +141,12 @@ export interface SeenPort {
   readonly holder?: string;
 }
 
+export interface SeenBridge {
+  readonly mtu: number;
+  /** Interfaces that are joined to it. */
+  readonly ports: ReadonlySet<string>;
+}
+
 export interface SeenStranger {
   readonly name: string;
   readonly architecture: string;
@@ -155,6 +163,8 @@ export interface HostFacts {
   readonly uid: number;
   readonly qemu: Readonly<Partial<Record<Architecture, QemuFacts>>>;
   readonly qemuImg: boolean;
+  /** The program that joins an ordinary user's guests to a bridge, where it has the rights to. */
+  readonly bridgeHelper?: string;
   readonly kvm: { readonly works: boolean; readonly reason: string };
 }
 

@@ -230,8 +230,7 @@ function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdi
   const path = leaf.path.replace(/^(spec\.cloudInit\.userData)SecretRef.*/, '$1');
   const asked = needs.asked.find((one) => covers(one.path, path));
   // Its value is the host's and the loop's to know.
-  if (process === 'kept' && path !== leaf.path)
-    return ['restart', 'secrets-compared'];
+  if (process === 'kept' && path !== leaf.path) return ['restart', 'secrets-compared'];
   return asked === undefined ? ['live', 'no-other-process'] : processVerdict(asked.path, needs, process);
 }
 

@@ -15,7 +15,7 @@ export type LifeEvent =
   | { readonly type: 'agent'; readonly kind: SeenAgent['kind']; readonly obeys: boolean }
   | {
       readonly type: 'world';
-      readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'reboot';
+      readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'bridge' | 'reboot';
     }
   | { readonly type: 'secret'; readonly value: string | undefined }
   | { readonly type: 'clock'; readonly ms: number }
@@ -47,6 +47,7 @@ const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { updateStrategy: { type: 'Restart' } },
   { updateStrategy: { type: 'OnRestart' } },
   ...forwardings.map((hostForwards) => ({ networks: [{ name: 'net0', user: { hostForwards } }] })),
+  { networks: [{ name: 'net0', bridge: { name: 'br0' } }] },
   { powerOff: { mode: 'Hard' } },
   { powerOff: { mode: 'TrySoft', gracePeriodSeconds: 10 } },
   { cloudInit: { userData: 'a', userDataSecretRef: null } },
@@ -100,7 +101,7 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
     weight: 3,
     arbitrary: fc.record({
       type: fc.constant('world'),
-      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'reboot'),
+      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'bridge', 'reboot'),
     }),
   },
   {
@@ -215,6 +216,9 @@ function changeWorld({ world }: Simulation, what: Extract<LifeEvent, { type: 'wo
       if (world.takenPorts.length > 0) world.takenPorts = [];
       else if (world.ports().every(({ hostPort }) => hostPort !== 8080)) world.takenPorts = [8080];
       return;
+    case 'bridge':
+      if (!world.bridges.delete('br0')) world.bridges.set('br0', new Set());
+      return;
     case 'reboot':
       world.reboot();
   }
@@ -242,6 +246,7 @@ export async function repair(to: Simulation): Promise<void> {
   world.agentsObey = true;
   world.freeBytes = 1e12;
   world.takenPorts = [];
+  if (!world.bridges.has('br0')) world.bridges.set('br0', new Set());
   for (const vmDir of world.vmDirs.values()) vmDir.mounted = true;
   for (const process of world.processes.values()) process.silent = false;
   to.controller.driver.fault = undefined;

@@ -63,6 +63,8 @@ class Effects {
         return this.#launch(action);
       case 'forward':
         return this.#forward(action);
+      case 'join-bridge':
+        return [() => this.#join(action)];
       case 'resume':
         return [() => this.#resume()];
       case 'stop':
@@ -339,6 +341,13 @@ class Effects {
         write(forwards, ports.length === 0 ? {} : { ports });
       },
     ];
+  }
+
+  #join({ bridge, tap }: Of<'join-bridge'>): void {
+    const ports = this.#world.bridges.get(bridge);
+    if (ports === undefined || this.#world.processIn(this.#path) === undefined)
+      throw new EffectError('InternalError', 'Cannot find device');
+    ports.add(tap);
   }
 
   #resume(): void {

@@ -114,6 +114,7 @@ export class SimulatedHost implements HostDriver {
         folders,
         files: new Map([...paths].map((path) => [path, this.#file(path)])),
         ports: world.ports(),
+        bridges: new Map([...world.bridges].map(([name, ports]) => [name, { mtu: 1500, ports: new Set(ports) }])),
         strangers: [...world.processes.values()]
           .filter(({ pid }) => !owned.has(pid))
           .map(({ pid }) => ({ name: 'stranger', architecture: 'x86_64', pid })),

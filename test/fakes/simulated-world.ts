@@ -4,6 +4,7 @@
  */
 import { Subject } from 'rxjs';
 import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
+import { tapName } from '../../src/api/networks.ts';
 import type { Architecture, DiskFormat } from '../../src/api/virtual-machine.ts';
 import type { JobFailure, SeenJob } from '../../src/reconcile/job.ts';
 import type { GuestStatus, HeardEnd, HostFacts, SeenAgent, SeenPort } from '../../src/reconcile/observed.ts';
@@ -111,6 +112,8 @@ export class SimulatedWorld {
   freeBytes = 100 * GI;
   /** TCP ports of the loopback that a person's programs listen on. */
   takenPorts: number[] = [];
+  /** What is joined to each bridge. */
+  readonly bridges = new Map<string, Set<string>>([['br0', new Set()]]);
   readonly vmDirs = new Map<string, SimulatedVmDir>();
   readonly folders = new Map<string, SimulatedFolder>();
   readonly files = new Map<string, SimulatedFile>();
@@ -252,6 +255,8 @@ export class SimulatedWorld {
 
   end(process: SimulatedProcess, how: 'powerdown' | 'quit' | 'signal' | 'crash', heard?: HeardEnd): void {
     this.processes.delete(process.pid);
+    for (const { name } of process.spec.networks)
+      for (const ports of this.bridges.values()) ports.delete(tapName(process.folder, name));
     this.ends.push({ folder: process.folder, how, asked: process.endsAt !== undefined });
     const folder = this.folders.get(process.folder);
     if (folder !== undefined) {
@@ -278,6 +283,7 @@ export class SimulatedWorld {
   reboot(): void {
     for (const { folder } of this.processes.values()) this.ends.push({ folder, how: 'reboot', asked: false });
     this.processes.clear();
+    for (const ports of this.bridges.values()) ports.clear();
     this.bootID = `${this.bootID}+`;
   }
 }

@@ -221,6 +221,24 @@ test('ports of the host that lead to the guest', () => {
   ]);
 });
 
+describe('a bridge', () => {
+  const networks = [{ name: 'net0', mac: '52:54:00:00:00:01', bridge: 'br0' }];
+
+  test("root's QEMU makes the interface itself, by a name that no other VM or network has", () => {
+    expect(json(argv({ networks }), '-netdev')).toEqual([
+      { type: 'tap', ifname: 'qo2e146142d6d', script: 'no', downscript: 'no', id: 'net-net0' },
+    ]);
+    expect(argv({ networks })).toContain('-sandbox');
+  });
+
+  test("an ordinary user's is joined by the helper, which gains no rights under a sandbox", () => {
+    const words = argv({ networks }, { bridgeHelper: '/helper' });
+    expect(json(words, '-netdev')).toEqual([{ type: 'bridge', br: 'br0', helper: '/helper', id: 'net-net0' }]);
+    expect(words).not.toContain('-sandbox');
+    expect(argv({}, { bridgeHelper: '/helper' })).toContain('-sandbox');
+  });
+});
+
 describe('graphics', () => {
   const INPUT = ['qemu-xhci,id=usb0', 'usb-tablet,bus=usb0.0', 'usb-kbd,bus=usb0.0'];
 
