@@ -41,7 +41,7 @@ export function planVm(change: VmChange): Foreseen {
   );
   // What follows from a change elsewhere, as the display that a CD-ROM brings along.
   const derived = needs.asked
-    .filter(({ path }) => !leaves.some((leaf) => covers(path, leaf.path)))
+    .filter(({ path }) => !leaves.some((leaf) => covers(path, launchPath(leaf))))
     .map((one) => foreseen({ path: one.path, from: one.from, to: one.to }, processVerdict(one.path, needs, process)));
   const changes = [...told, ...derived];
   return {
@@ -205,6 +205,11 @@ interface Around {
   readonly process: ProcessFate;
 }
 
+/** User data is one thing of a process, wherever it stands in the spec. */
+function launchPath({ path }: FieldChange): string {
+  return path.replace(/^(spec\.cloudInit\.userData)SecretRef.*/, '$1');
+}
+
 function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdict {
   if (isMetadata(leaf)) return ['live', 'metadata'];
   const [, field = ''] = /^spec\.(\w+)/.exec(leaf.path) ?? [];
@@ -226,8 +231,7 @@ function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdi
         : ['live', 'next-change'];
   }
   if (/^spec\.disks\[[^\]]+\]\.reclaimPolicy$/.test(leaf.path)) return ['live', 'at-deletion'];
-  // User data is one thing of a process, wherever it stands in the spec.
-  const path = leaf.path.replace(/^(spec\.cloudInit\.userData)SecretRef.*/, '$1');
+  const path = launchPath(leaf);
   const asked = needs.asked.find((one) => covers(one.path, path));
   // Its value is the host's and the loop's to know.
   if (process === 'kept' && path !== leaf.path) return ['restart', 'secrets-compared'];
