@@ -119,7 +119,9 @@ test('a VM in full tells its guest and all of its addresses', () => {
   };
   const sheet = describeVm(vm, 0).join('\n');
   expect(sheet).toMatch(/System: +Debian GNU\/Linux 12\n +Host name: +web\n +Clock: +20 s behind the host's/);
-  expect(sheet).toMatch(/net0 +52:54:00:00:00:01 +user +10\.0\.2\.15, fec0::1 +<none>\n +net1 +52:54:00:00:00:02 +user +<unknown> +<none>/);
+  expect(sheet).toMatch(
+    /net0 +52:54:00:00:00:01 +user +10\.0\.2\.15, fec0::1 +<none>\n +net1 +52:54:00:00:00:02 +user +<unknown> +<none>/,
+  );
 });
 
 describe('columns', () => {
