@@ -12,6 +12,7 @@ import {
   type VmContext,
 } from '../reconcile/driver.ts';
 import type { HeardEnd, HostFacts, Look, SeenFolder, SeenHost } from '../reconcile/observed.ts';
+import { markerText } from '../reconcile/record.ts';
 import { runUnfenced, standIns } from './effect-script.ts';
 import { execute } from './execute.ts';
 import { askFacts } from './facts.ts';
@@ -156,7 +157,7 @@ export class QemuDriver implements HostDriver {
     const former = seen?.marker.session;
     const args = [
       seen?.line ?? '',
-      JSON.stringify(next),
+      markerText(next),
       former === undefined ? '' : String(former.pid),
       former === undefined ? '' : String(former.startTicks),
     ];

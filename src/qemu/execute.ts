@@ -3,7 +3,7 @@ import { launchDigest } from '../api/effective-spec.ts';
 import { DialError, type RunResult, type Shell } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
-import { type OwnershipRecord, RECORD_VERSION, reclaimOf, type StopMarker } from '../reconcile/record.ts';
+import { type OwnershipRecord, RECORD_VERSION, reclaimOf, recordText, type StopMarker } from '../reconcile/record.ts';
 import { commandLine } from './cmdline.ts';
 import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-script.ts';
 import type { Monitors } from './monitors.ts';
@@ -22,7 +22,7 @@ type Of<T extends VmAction['type']> = Extract<VmAction, { type: T }>;
 type Executors = { readonly [T in VmAction['type']]: (action: Of<T>, hands: Hands) => Promise<unknown> };
 
 const EXECUTORS: Executors = {
-  'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [JSON.stringify(newRecord(hands.context))]),
+  'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [recordText(newRecord(hands.context))]),
   adopt: ({ nonce }, hands) => {
     const { uid, namespace, name, storeUID } = hands.context;
     return writeRecord(hands, ({ nonce: _answered, ...record }) => ({
@@ -46,11 +46,7 @@ const EXECUTORS: Executors = {
       }),
     ),
   'grow-disk': ({ disk, toBytes }, hands) =>
-    run(hands, scripts.GROW_DISK, [
-      disk.path,
-      String(toBytes),
-      JSON.stringify(sized(recordOf(hands), disk.name, toBytes)),
-    ]),
+    run(hands, scripts.GROW_DISK, [disk.path, String(toBytes), recordText(sized(recordOf(hands), disk.name, toBytes))]),
   'grow-disk-live': growLive,
   'note-disk': ({ disk, sizeBytes }, hands) =>
     writeRecord(hands, (record) => {
@@ -120,7 +116,7 @@ function recordOf({ context }: Hands): OwnershipRecord {
 }
 
 function writeRecord(hands: Hands, change: (record: OwnershipRecord) => OwnershipRecord): Promise<RunResult> {
-  return run(hands, scripts.WRITE_RECORD, [JSON.stringify(change(recordOf(hands)))]);
+  return run(hands, scripts.WRITE_RECORD, [recordText(change(recordOf(hands)))]);
 }
 
 function newRecord({ uid, storeUID, namespace, name, wanted }: VmContext): OwnershipRecord {
@@ -167,9 +163,9 @@ function createDisk({ disk }: Of<'create-disk'>, hands: Hands): Promise<unknown>
     disk.format,
     String(disk.sizeBytes ?? 0),
     started ? 'resumed' : 'new',
-    JSON.stringify(withDisk(record, disk.name, { ...noted, state: 'creating' })),
-    JSON.stringify(withDisk(record, disk.name, { ...noted, state: 'created' })),
-    JSON.stringify(withoutDisk(record, disk.name)),
+    recordText(withDisk(record, disk.name, { ...noted, state: 'creating' })),
+    recordText(withDisk(record, disk.name, { ...noted, state: 'created' })),
+    recordText(withoutDisk(record, disk.name)),
   ]);
 }
 
@@ -221,9 +217,9 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
     hands,
     scripts.LAUNCH,
     [
-      JSON.stringify(record),
-      JSON.stringify({ ...next, launch: { ...entry, state: 'starting' } }),
-      JSON.stringify({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
+      recordText(record),
+      recordText({ ...next, launch: { ...entry, state: 'starting' } }),
+      recordText({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
       ...argv,
     ],
@@ -269,7 +265,7 @@ function noteEnd({ reason, message, crashes }: Of<'note-end'>, hands: Hands): Pr
   const next: OwnershipRecord = never
     ? { ...record, off: true }
     : { ...record, end: { reason, message, at: stand.now, crashes, digest } };
-  return run(hands, scripts.NOTE_END, [JSON.stringify(next)], { stand });
+  return run(hands, scripts.NOTE_END, [recordText(next)], { stand });
 }
 
 /** What the spec says of a disk counts, also where no pass has noted it yet: a deletion may follow a change at once. */

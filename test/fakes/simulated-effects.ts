@@ -5,7 +5,13 @@
 import { launchDigest } from '../../src/api/effective-spec.ts';
 import type { VmAction } from '../../src/reconcile/action.ts';
 import { EffectError, type VmContext } from '../../src/reconcile/driver.ts';
-import { type OwnershipRecord, RECORD_VERSION, reclaimOf, type StopMarker } from '../../src/reconcile/record.ts';
+import {
+  type OwnershipRecord,
+  RECORD_VERSION,
+  reclaimOf,
+  recordText,
+  type StopMarker,
+} from '../../src/reconcile/record.ts';
 import { noted, withDisk } from './simulated-records.ts';
 import type { SimulatedFolder, SimulatedProcess, SimulatedWorld } from './simulated-world.ts';
 
@@ -69,7 +75,7 @@ class Effects {
   }
 
   #write(record: OwnershipRecord): void {
-    this.#folder.record = JSON.stringify(record);
+    this.#folder.record = recordText(record);
   }
 
   #claimFolder(): Step[] {

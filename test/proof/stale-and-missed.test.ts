@@ -1,7 +1,7 @@
 /** A controller is shown the store as it was, or not told of a change, once: same end, same effects. */
 import { expect, test } from 'vitest';
-import { LIVES } from '../proof/acts.ts';
-import { firstDifference, type Life, live } from '../proof/life.ts';
+import { LIVES } from './acts.ts';
+import { firstDifference, type Life, live } from './life.ts';
 
 const MINUTE = 60_000;
 

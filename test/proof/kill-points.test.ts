@@ -1,8 +1,8 @@
 /** A controller dies before, in and after each of its effects; the next one comes to the same end. */
 import { expect, test } from 'vitest';
-import { LIVES } from '../proof/acts.ts';
-import type { Effect, Trouble } from '../proof/lab.ts';
-import { firstDifference, live } from '../proof/life.ts';
+import { LIVES } from './acts.ts';
+import type { Effect, Trouble } from './lab.ts';
+import { firstDifference, live } from './life.ts';
 
 const MINUTE = 60_000;
 /** What the whole proof must come to. */
