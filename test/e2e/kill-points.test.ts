@@ -91,7 +91,8 @@ interface Act {
   readonly end: (scene: Scene) => Promise<unknown>;
 }
 
-const PATIENCE_MS = 120_000;
+/** An act takes a dozen processes, each of which starts anew. */
+const PATIENCE_MS = 600_000;
 const running = ({ rig }: Scene) => rig.untilRunning(NAME, PATIENCE_MS);
 const stopped = ({ rig }: Scene) => rig.untilSettled(NAME, 'Stopped', PATIENCE_MS);
 const gone = ({ rig }: Scene) => rig.untilGone(NAME, PATIENCE_MS);
@@ -214,7 +215,7 @@ function contentHash(disk: string): string {
   return hash;
 }
 
-test('a controller that is killed at each effect of a life changes nothing of it', { timeout: 15 * MINUTE }, async ({
+test('a controller that is killed at each effect of a life changes nothing of it', { timeout: 25 * MINUTE }, async ({
   onTestFinished,
 }) => {
   const undisturbed = await live(onTestFinished, false);

@@ -14,7 +14,7 @@ function killsOf({ steps }: Effect): (number | 'all')[] {
   return [0, ...Array.from({ length: Math.max(0, steps - 1) }, (_, index) => index + 1), 'all'];
 }
 
-test.each(Object.keys(LIVES))('of the %s life', { timeout: 5 * MINUTE }, async (name) => {
+test.each(Object.keys(LIVES))('of the %s life', { timeout: 10 * MINUTE }, async (name) => {
   const reference = await live(name);
   expect(reference.rests.flatMap(({ complaints }) => complaints)).toEqual([]);
   const effects = reference.lab.effects.flatMap((effect, index) => (effect.wrote ? [{ effect, index }] : []));

@@ -15,7 +15,7 @@ function differences(life: Life, reference: Life): unknown {
     : { is: life.hostEffects, was: effects };
 }
 
-test.each(Object.keys(LIVES))('late snapshots in the %s life', { timeout: 5 * MINUTE }, async (name) => {
+test.each(Object.keys(LIVES))('late snapshots in the %s life', { timeout: 10 * MINUTE }, async (name) => {
   const reference = await live(name);
   let served = 0;
   const failed: unknown[] = [];
@@ -32,7 +32,7 @@ test.each(Object.keys(LIVES))('late snapshots in the %s life', { timeout: 5 * MI
   expect(served).toBe(outdated.length);
 });
 
-test.each(Object.keys(LIVES))('missed events in the %s life', { timeout: 5 * MINUTE }, async (name) => {
+test.each(Object.keys(LIVES))('missed events in the %s life', { timeout: 10 * MINUTE }, async (name) => {
   const reference = await live(name);
   let missed = 0;
   const failed: unknown[] = [];
