@@ -21,11 +21,18 @@ export const ANNOTATIONS = {
   provisioned: `${GROUP}/provisioned`,
   /** On a Host: the machine-id whose vmDir was claimed. */
   claimed: `${GROUP}/claimed`,
+  /** On a Host: which boot of it is ending (host-shutdown.ts). Its guests are stopped, and none is started in that boot. */
+  hostShutdown: `${GROUP}/host-shutdown`,
   /** Any text; a new one asks for a look now instead of at the next resync. */
   lookRequestedAt: `${GROUP}/look-requested-at`,
 } as const;
 
-export const LABELS = { host: `${GROUP}/host`, vmName: `${GROUP}/vm-name` } as const;
+export const LABELS = {
+  host: `${GROUP}/host`,
+  vmName: `${GROUP}/vm-name`,
+  /** On the machine of quickstart: what its --remove may take away. */
+  sample: `${GROUP}/sample`,
+} as const;
 
 export const FINALIZERS = {
   /** On a VirtualMachine: something of it may be on its host. */

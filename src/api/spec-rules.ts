@@ -8,6 +8,7 @@ import { type FieldIssue, quoteValue } from './errors.ts';
 import type { Host, HostSpec } from './host.ts';
 import type { ObjectOf, SpecOf } from './kinds.ts';
 import { ANNOTATIONS, isNamespaced, type Kind } from './meta.ts';
+import { forwardWords, hostEnd } from './networks.ts';
 import { parseQuantity } from './quantity.ts';
 import type { DiskSpec, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
 
@@ -52,7 +53,15 @@ function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssu
     ...repeated('spec.networks', networks, 'name', 'is the name of another entry'),
     ...repeated('spec.disks', disks, 'path', 'is the path of another disk of this VM'),
     ...repeated('spec.networks', networks, 'mac', 'is the mac of another network of this VM'),
+    ...networks.flatMap(networkIssues),
   );
+  issues.push(...disks.flatMap(({ name: disk, image }) => imageIssues(`spec.disks[${disk}].image`, image)));
+  if (spec.cloudInit?.userData !== undefined && spec.cloudInit.userDataSecretRef !== undefined) {
+    issues.push({
+      field: 'spec.cloudInit.userDataSecretRef',
+      message: 'must be absent where userData is set: a guest has one user data',
+    });
+  }
   for (const { name: cdrom, path } of cdroms) {
     if (!disks.some((disk) => disk.path === path)) continue;
     issues.push({
@@ -62,6 +71,45 @@ function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssu
     });
   }
   return issues;
+}
+
+function imageIssues(field: string, image: DiskSpec['image']): FieldIssue[] {
+  if (image === undefined) return [];
+  const { url, path, checksum } = image;
+  if ((url === undefined) === (path === undefined))
+    return [{ field, message: 'must have exactly one of url and path' }];
+  return url?.startsWith('http:') === true && checksum === undefined
+    ? [
+        {
+          field: `${field}.checksum`,
+          message: 'is required for an http: url, which anybody on the way could change',
+        },
+      ]
+    : [];
+}
+
+type Network = NonNullable<VirtualMachineSpec['networks']>[number];
+
+function networkIssues({ name, user, bridge }: Network): FieldIssue[] {
+  const field = `spec.networks[${name}]`;
+  if ((user === undefined) === (bridge === undefined)) {
+    const said = user === undefined ? 'neither is set' : 'both are set';
+    return [{ field, message: `set either user or bridge: ${said}` }];
+  }
+  const forwards = user?.hostForwards ?? [];
+  return forwards.flatMap((forward, index) => {
+    const again = (words: typeof hostEnd) =>
+      forwards.slice(0, index).some((earlier) => words(earlier) === words(forward));
+    if (forward.hostPort !== undefined) {
+      const value = `"${hostEnd(forward)}"`;
+      return again(hostEnd)
+        ? [{ field: `${field}.user.hostForwards[${index}].hostPort`, value, message: 'is that of another forward' }]
+        : [];
+    }
+    const value = String(forward.guestPort);
+    const message = 'is that of another forward without hostPort';
+    return again(forwardWords) ? [{ field: `${field}.user.hostForwards[${index}].guestPort`, value, message }] : [];
+  });
 }
 
 /** Entries whose field repeats that of an earlier one. */
@@ -114,9 +162,11 @@ function virtualMachineUpdateIssues(old: VirtualMachine, spec: VirtualMachineSpe
 
 function diskUpdateIssues(before: DiskSpec, next: DiskSpec): FieldIssue[] {
   const field = `spec.disks[${next.name}]`;
-  const issues = (['path', 'format'] as const)
+  const issues: FieldIssue[] = (['path', 'format'] as const)
     .filter((key) => before[key] !== next[key])
     .map((key) => immutableIssue(`${field}.${key}`, before[key], next[key]));
+  if (!isDeepStrictEqual(plain(before.image ?? null), plain(next.image ?? null)))
+    issues.push(immutableIssue(`${field}.image`, before.image, next.image));
   const from = before.size === undefined ? undefined : parseQuantity(before.size);
   const to = next.size === undefined ? undefined : parseQuantity(next.size);
   if (from !== undefined && (to === undefined || to < from)) {

@@ -1,14 +1,17 @@
 /** The VirtualMachine: what is wanted of one VM. */
 import { z } from 'zod';
+import { cloudInit } from './cloud-init.ts';
 import type { ObjectMeta } from './meta.ts';
+import { networks } from './networks.ts';
 import {
   absoluteFolder,
   absolutePath,
   type CelRule,
+  checksum,
+  imageUrl,
   label,
   lenient,
   listMap,
-  mac,
   type ObjectFactory,
   quantity,
   rules,
@@ -25,7 +28,6 @@ export type Architecture = (typeof ARCHITECTURES)[number];
 /** Bounds of the lists; QEMU's q35 has room for more slots than this. */
 export const MAX_DISKS = 32;
 const MAX_CDROMS = 4;
-const MAX_NETWORKS = 16;
 
 /** `has(x)` may change once from absent to present: a name that is assigned later. */
 const setOnce = (field: string): CelRule => ({
@@ -40,11 +42,10 @@ const immutable = (field: string): CelRule => ({
   fieldPath: `.${field}`,
 });
 
-/** In a list of entries: no two have the same value of an optional field. */
-const distinct = (field: string, message: string): CelRule => ({
-  rule: `self.all(a, !has(a.${field}) || self.exists_one(b, has(b.${field}) && b.${field} == a.${field}))`,
-  message,
-});
+const distinctPaths: CelRule = {
+  rule: 'self.all(a, !has(a.path) || self.exists_one(b, has(b.path) && b.path == a.path))',
+  message: 'two disks of a VM may not have the same path',
+};
 
 const sizeGrows: CelRule = {
   rule: '!has(oldSelf.size) || (has(self.size) && quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0)',
@@ -66,12 +67,32 @@ const arm64IsUefi: CelRule = {
   fieldPath: '.firmware.type',
 };
 
+const imageHasOneSource: CelRule = {
+  rule: 'has(self.url) != has(self.path)',
+  message: 'must have exactly one of url and path',
+};
+
+const httpHasChecksum: CelRule = {
+  rule: "!has(self.url) || !self.url.startsWith('http:') || has(self.checksum)",
+  message: 'is required for an http: url, which anybody on the way could change',
+  fieldPath: '.checksum',
+};
+
+const image = (object: ObjectFactory) =>
+  object({
+    url: imageUrl()
+      .optional()
+      .describe('Fetched by the host itself with curl or wget, once per checksum, into its vmDir.'),
+    path: absolutePath().optional().describe('A file on the host.'),
+    checksum: checksum().optional().describe('Of the file as it is served, before any conversion. Required for http.'),
+  }).meta(rules(imageHasOneSource, httpHasChecksum));
+
 const disk = (object: ObjectFactory) =>
   object({
     name: label(32).describe('Names the disk in status, and its file when path is absent.'),
     size: quantity('1Mi', '4Pi')
       .optional()
-      .describe('Capacity. Absent: the size of the existing file. A decimal suffix (20G) follows Kubernetes.'),
+      .describe('Capacity. Absent: the size of the image or existing file. A decimal suffix (20G) follows Kubernetes.'),
     format: z
       .enum(['qcow2', 'raw'])
       .default('qcow2')
@@ -81,25 +102,23 @@ const disk = (object: ObjectFactory) =>
       .describe(
         'File or block device. Absent: <vmDir>/<vmName>/<name>.<format>. An existing file is attached as it is.',
       ),
+    image: image(object)
+      .optional()
+      .describe(
+        'What a new disk is made from, when the VM is first switched on: a qcow2 or raw image, copied, converted to format and grown to size.',
+      ),
     reclaimPolicy: z
       .enum(['Delete', 'Retain'])
       .optional()
       .describe(
         'What becomes of the file with the VM. Absent: what was created for the VM is deleted, what existed is kept.',
       ),
-  }).meta(rules(immutable('path'), immutable('format'), sizeGrows));
+  }).meta(rules(immutable('path'), immutable('format'), immutable('image'), sizeGrows));
 
 const cdrom = (object: ObjectFactory) =>
   object({
     name: label(32).describe('Names the drive.'),
     path: absolutePath().describe('ISO image on the host, attached read-only and never deleted.'),
-  });
-
-const network = (object: ObjectFactory) =>
-  object({
-    name: label(32).describe('Names the interface in status; with the uuid it gives the MAC address.'),
-    user: object({}).describe("QEMU's user-mode network: outbound connections through the host, no rights needed."),
-    mac: mac().optional().describe('Absent: derived from uuid and name.'),
   });
 
 const spec = (object: ObjectFactory) =>
@@ -138,7 +157,7 @@ const spec = (object: ObjectFactory) =>
       .array(disk(object))
       .max(MAX_DISKS)
       .optional()
-      .meta({ ...listMap('name'), ...rules(distinct('path', 'two disks of a VM may not have the same path')) })
+      .meta({ ...listMap('name'), ...rules(distinctPaths) })
       .describe('Boot order is list order, then cdroms.'),
     cdroms: z
       .array(cdrom(object))
@@ -146,12 +165,12 @@ const spec = (object: ObjectFactory) =>
       .optional()
       .meta(listMap('name'))
       .describe('CD-ROM drives, always read-only.'),
-    networks: z
-      .array(network(object))
-      .max(MAX_NETWORKS)
+    networks: networks(object),
+    cloudInit: cloudInit(object)
       .optional()
-      .meta({ ...listMap('name'), ...rules(distinct('mac', 'two networks of a VM may not have the same mac')) })
-      .describe('Absent: one user-mode network named net0. An empty list: none.'),
+      .describe(
+        'Present: the guest gets a NoCloud seed, a read-only volume labelled cidata. It is made anew at each launch; what cloud-init applies of a later change is in docs/concepts/cloud-init.md.',
+      ),
     graphics: object({ vnc: object({}).optional().describe('Present: there is a display.') })
       .optional()
       .describe(

@@ -54,8 +54,10 @@ async function edit(context: Context, session: Session, target: Target): Promise
       writeFileSync(path, text, { mode: 0o600 });
       await runEditor(context, path);
       text = readFileSync(path, 'utf8');
-      if (isCancelled(text, before, original)) {
-        if (refusal === undefined || text !== before) return cancelled(context);
+      const said = withoutComments(text);
+      const asBefore = said === withoutComments(before);
+      if (said.trim() === '' || said === original || asBefore) {
+        if (refusal === undefined || !asBefore) return cancelled(context);
         keep = true;
         throw unsaved(refusal, path);
       }
@@ -78,12 +80,6 @@ async function edit(context: Context, session: Session, target: Target): Promise
 
 function isRefusal(error: unknown): boolean {
   return error instanceof InvalidObjectError || error instanceof CliError;
-}
-
-/** Left as it was opened, or empty: also what a person does who cannot mend a refusal. */
-function isCancelled(text: string, before: string, original: string): boolean {
-  const said = withoutComments(text);
-  return said.trim() === '' || text === before || said === original;
 }
 
 /** What was typed is not lost because it was refused. */
@@ -142,6 +138,7 @@ function commented(message: string): string {
     .join('')}#\n`;
 }
 
+/** What the text says: an editor that changes a comment alone, such as a refusal in it, has changed nothing. */
 function withoutComments(text: string): string {
   return text.replace(/^#.*\n?/gm, '');
 }

@@ -1,23 +1,23 @@
-/** The disk of the quickstart's machine: built once for this user, copied once for the machine. */
-import { constants, copyFileSync, existsSync, linkSync, mkdirSync, rmdirSync, rmSync } from 'node:fs';
+/** The sample Linux that quickstart runs: the image of its disk, built once for this user, and its manifest. */
+import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
-import { MARKER_FILE } from '../api/effective-spec.ts';
+import { type Manifest, parseManifest } from '../api/admission.ts';
 import type { Host } from '../api/host.ts';
-import { ANNOTATIONS } from '../api/meta.ts';
+import { API_VERSION, LABELS } from '../api/meta.ts';
+import type { VirtualMachine } from '../api/virtual-machine.ts';
+import { inside } from '../reconcile/paths.ts';
 import type { Context } from './context.ts';
+import { readManifests, type Written } from './documents.ts';
 import { CliError, EXIT } from './exit-codes.ts';
 
 const SAMPLE = join(import.meta.dirname, '..', 'sample');
-export const SAMPLE_MANIFEST = join(SAMPLE, 'linux.yaml');
-
-const DISK_MODE_MASK = 0o077;
 
 /** Path of the cached image. What takes the time is told on stderr. @throws CliError with what is missing */
 export async function guestImage({ runProgram, signal }: Context): Promise<string> {
   const script = join(SAMPLE, 'build-linux-guest.sh');
   const { code, stdout } = await runProgram('/bin/sh', [script], { as: 'progress', signal });
   const image = stdout.trimEnd().split('\n').at(-1) ?? '';
-  if (code === 0 && image !== '') return image;
+  if (code === 0 && image !== '') return realpathSync(image);
   throw new CliError(
     EXIT.failed,
     'the sample Linux disk could not be built, see above. All that quickstart needs on Debian: ' +
@@ -25,45 +25,28 @@ export async function guestImage({ runProgram, signal }: Context): Promise<strin
   );
 }
 
-/** The file that the manifest means: its disk has no path of its own. */
-export function diskPath(host: Host, vmName: string): string {
-  return join(host.spec.vmDir, vmName, 'root.qcow2');
+/** Before anything is made that would then wait for a person. @throws CliError */
+export function requireAllowed({ metadata, spec }: Host, image: string): void {
+  const roots = spec.allowedPaths ?? [spec.vmDir];
+  if (roots.some((root) => inside(image, existsSync(root) ? realpathSync(root) : root))) return;
+  throw new CliError(
+    EXIT.failed,
+    `the sample disk ${image} lies outside the allowedPaths of Host ${metadata.name} (${roots.join(', ')}): ` +
+      `add its folder to spec.allowedPaths with "edit qhost ${metadata.name}", or set XDG_CACHE_HOME to an allowed folder`,
+  );
 }
 
-/** A vmDir that was claimed and is not there now: a file system that is not mounted. Nothing is put in its place. */
-export function isVmDirLost({ metadata, spec }: Host): boolean {
-  return metadata.annotations?.[ANNOTATIONS.claimed] !== undefined && !existsSync(join(spec.vmDir, MARKER_FILE));
+export function isSample({ metadata }: VirtualMachine): boolean {
+  return metadata.labels?.[LABELS.sample] !== undefined;
 }
 
-/** Copies the image unless the file exists; whole or not at all. Returns whether it was copied. */
-export function placeDisk(image: string, path: string): boolean {
-  if (existsSync(path)) return false;
-  const umask = process.umask(DISK_MODE_MASK);
-  const partial = `${path}.${process.pid}.partial`;
-  try {
-    mkdirSync(join(path, '..'), { recursive: true });
-    copyFileSync(image, partial, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
-    // Unlike a rename, a link never replaces what another quickstart put there in the meantime.
-    linkSync(partial, path);
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw new CliError(EXIT.failed, `cannot copy the sample disk to ${path}: ${(error as Error).message}`);
-  } finally {
-    rmSync(partial, { force: true });
-    process.umask(umask);
-  }
-}
-
-/** What a quickstart left that was ended before its machine existed: a copy in a folder that no VM has claimed. */
-export function removeUnclaimedDisk(path: string): boolean {
-  const folder = join(path, '..');
-  if (!existsSync(path) || existsSync(join(folder, MARKER_FILE))) return false;
-  rmSync(path);
-  try {
-    rmdirSync(folder);
-  } catch {
-    // It holds something of others.
-  }
-  return true;
+/** The sample's manifest, whose disk is made from this image. */
+export async function sampleMachine(context: Context, image: string): Promise<Pick<Written, 'manifest' | 'spec'>> {
+  const places = { filenames: [join(SAMPLE, 'linux.yaml')], recursive: false, stdin: context.stdin };
+  const [sample] = await readManifests(places, undefined);
+  if (sample === undefined) throw new CliError(EXIT.failed, `${places.filenames[0]} holds no manifest`);
+  const { kind, metadata } = sample.manifest;
+  const disks = (sample.spec['disks'] as readonly object[]).map((disk) => ({ ...disk, image: { path: image } }));
+  const spec = { ...sample.spec, disks };
+  return { manifest: parseManifest({ apiVersion: API_VERSION, kind, metadata, spec }) as Manifest, spec };
 }

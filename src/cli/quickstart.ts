@@ -1,25 +1,19 @@
 /** quickstart: a small Linux machine, from nothing to its prompt; --remove takes it away. */
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { MARKER_FILE } from '../api/effective-spec.ts';
 import { NotFoundError } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
-import { ANNOTATIONS, DEFAULT_NAMESPACE } from '../api/meta.ts';
+import { DEFAULT_NAMESPACE, LABELS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { commandWords, tellNextSteps } from './advice.ts';
 import { type Context, type Declare, examples, type Globals, print, withSession } from './context.ts';
 import { deleteAndWait } from './delete.ts';
-import { readManifests } from './documents.ts';
 import { parseDuration } from './duration.ts';
 import { CliError, EXIT } from './exit-codes.ts';
 import { whileDriven } from './loop.ts';
 import { START, type VmTarget, write } from './power.ts';
-import {
-  diskPath,
-  guestImage,
-  isVmDirLost,
-  placeDisk,
-  removeUnclaimedDisk,
-  SAMPLE_MANIFEST,
-} from './quickstart-guest.ts';
+import { guestImage, isSample, requireAllowed, sampleMachine } from './quickstart-guest.ts';
 import { showConsole, showFigures } from './quickstart-show.ts';
 import type { Session } from './session.ts';
 import { waitUntilSettled } from './wait.ts';
@@ -27,6 +21,8 @@ import { waitUntilSettled } from './wait.ts';
 const NAME = 'quickstart';
 const VM: VmTarget = { kind: 'VirtualMachine', ref: { namespace: DEFAULT_NAMESPACE, name: NAME } };
 const DEFAULT_TIMEOUT = '5m';
+/** States of a disk that needs its image no more. */
+const MADE: ReadonlySet<string> = new Set(['Created', 'Attached', 'Missing']);
 
 interface QuickstartOptions extends Globals {
   readonly remove?: boolean;
@@ -55,8 +51,9 @@ export const declareQuickstart: Declare = (command, context) => {
 async function quickstart(context: Context, session: Session, options: QuickstartOptions): Promise<void> {
   const words = commandWords(context, options);
   const host = await localhost(session);
-  await provideDisk(context, session, host);
-  const outcome = await applySample(context, session);
+  const former = await session.store.get(VM.kind, VM.ref);
+  requireSample(former, words);
+  const outcome = await applySample(context, session, await provideImage(context, host, former));
   const until = `${NAME} has been shown`;
   await whileDriven(context, session, until, async () => {
     if (outcome !== 'created') await write(session, VM, START);
@@ -101,37 +98,43 @@ async function localhost({ store }: Session): Promise<Host> {
   return host;
 }
 
-/** Before the machine exists: an existing file is attached as it is. A machine that had its disk gets no other one. */
-async function provideDisk(context: Context, { store }: Session, host: Host): Promise<void> {
-  const vm = await store.get(VM.kind, VM.ref);
-  if (vm?.metadata.annotations?.[ANNOTATIONS.provisioned] !== undefined || isVmDirLost(host)) return;
-  step(context, 'Giving the machine its disk: a copy of the sample Linux, which is built now if it is not cached');
-  const image = await guestImage(context);
-  const path = diskPath(host, NAME);
-  step(context, placeDisk(image, path) ? `Copied it to ${path}` : `${path} is there already`);
+/** A machine that a person called so is not ours to change. @throws CliError */
+function requireSample(vm: VirtualMachine | undefined, words: string): void {
+  if (vm === undefined || isSample(vm)) return;
+  const own = `VirtualMachine ${NAME} is not the sample: it has no label ${LABELS.sample}`;
+  throw new CliError(EXIT.conflict, `${own}, and is left alone. To delete it: ${words} delete qvm ${NAME}`);
 }
 
-async function applySample(context: Context, { store }: Session): Promise<string> {
-  const [sample] = await readManifests(
-    { filenames: [SAMPLE_MANIFEST], recursive: false, stdin: context.stdin },
-    undefined,
-  );
-  if (sample === undefined) throw new CliError(EXIT.failed, `${SAMPLE_MANIFEST} holds no manifest`);
-  const { outcome } = await store.apply(sample.manifest, { asWritten: sample.spec });
+/** Path of what the disk is made from. A machine keeps what it was first made from. */
+async function provideImage(context: Context, host: Host, vm: VirtualMachine | undefined): Promise<string> {
+  const former = vm?.spec.disks?.[0]?.image?.path;
+  const isMade = vm?.status?.disks?.some(({ state }) => MADE.has(state)) === true;
+  if (former !== undefined && isMade) return former;
+  step(context, 'Looking for the sample Linux, which is built now if it is not cached');
+  const image = await guestImage(context);
+  requireAllowed(host, image);
+  return former ?? image;
+}
+
+async function applySample(context: Context, { store }: Session, image: string): Promise<string> {
+  const { manifest, spec } = await sampleMachine(context, image);
+  const { outcome } = await store.apply(manifest, { asWritten: spec });
   step(context, `VirtualMachine ${NAME} ${outcome} in the store`);
   return outcome;
 }
 
 async function remove(context: Context, session: Session, options: QuickstartOptions): Promise<void> {
   const host = await localhost(session);
-  if ((await session.store.get(VM.kind, VM.ref)) !== undefined) {
-    await deleteAndWait(context, session, [VM], { timeout: options.timeout });
-  } else print(context, `There is no VirtualMachine ${NAME}.`);
-  // A quickstart that was ended early may have left the copy alone.
-  const path = diskPath(host, NAME);
-  if (!isVmDirLost(host) && removeUnclaimedDisk(path)) print(context, `Removed ${path}.`);
+  const vm = await session.store.get(VM.kind, VM.ref);
+  requireSample(vm, commandWords(context, options));
+  if (vm === undefined) print(context, `There is no VirtualMachine ${NAME}.`);
+  else await deleteAndWait(context, session, [VM], { timeout: options.timeout });
+  const { env } = context;
+  print(context, 'What stays:');
+  print(context, `    ${session.storeDir}: the store, with Host localhost in it`);
+  print(context, `    ${host.spec.vmDir}: the folder for machines, with the marker ${MARKER_FILE}`);
   print(
     context,
-    'The disk it was copied from stays in the cache, ~/.cache/qemu-operator; it may be deleted at any time.',
+    `    ${join(env['XDG_CACHE_HOME'] || join(env['HOME'] ?? '~', '.cache'), 'qemu-operator')}: what the disk was made from; it may be deleted at any time`,
   );
 }

@@ -1,25 +1,23 @@
 /** Carries actions out. Execution has no judgement: what to do, and whether, was decided on a look. */
 import { launchDigest } from '../api/effective-spec.ts';
-import { DialError, type RunResult, type Shell } from '../host/shell.ts';
+import { DialError } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
-import { type OwnershipRecord, RECORD_VERSION, reclaimOf, recordText, type StopMarker } from '../reconcile/record.ts';
+import {
+  allocatedPorts,
+  type OwnershipRecord,
+  RECORD_VERSION,
+  recordText,
+  type StopMarker,
+} from '../reconcile/record.ts';
 import { commandLine } from './cmdline.ts';
-import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-script.ts';
-import type { Monitors } from './monitors.ts';
+import { standIns } from './effect-script.ts';
+import { DISK_EXECUTORS } from './execute-disks.ts';
+import { forward, noteRefusal } from './forward.ts';
+import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
 import { QmpError, QmpTimeoutError } from './qmp.ts';
 import * as scripts from './scripts.ts';
-
-export interface Hands {
-  readonly shell: Shell;
-  readonly monitors: Monitors;
-  readonly place: EffectPlace;
-  readonly context: VmContext;
-  readonly signal: AbortSignal;
-}
-
-type Of<T extends VmAction['type']> = Extract<VmAction, { type: T }>;
-type Executors = { readonly [T in VmAction['type']]: (action: Of<T>, hands: Hands) => Promise<unknown> };
+import { seedImage } from './seed.ts';
 
 const EXECUTORS: Executors = {
   'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [recordText(newRecord(hands.context))]),
@@ -34,34 +32,7 @@ const EXECUTORS: Executors = {
       ...(nonce === undefined ? {} : { nonce }),
     }));
   },
-  'create-disk': createDisk,
-  'attach-disk': ({ disk, virtualBytes }, hands) =>
-    writeRecord(hands, (record) =>
-      withDisk(record, disk.name, {
-        path: disk.path,
-        format: disk.format,
-        state: 'attached',
-        sizeBytes: virtualBytes,
-        ...policy(disk.reclaimPolicy),
-      }),
-    ),
-  'grow-disk': ({ disk, toBytes }, hands) =>
-    run(hands, scripts.GROW_DISK, [disk.path, String(toBytes), recordText(sized(recordOf(hands), disk.name, toBytes))]),
-  'grow-disk-live': growLive,
-  'note-disk': ({ disk, sizeBytes }, hands) =>
-    writeRecord(hands, (record) => {
-      const { reclaimPolicy: _before, ...noted } = record.disks[disk.name] ?? {
-        path: disk.path,
-        format: disk.format,
-        state: 'attached' as const,
-      };
-      return withDisk(record, disk.name, {
-        ...noted,
-        ...(sizeBytes > 0 ? { sizeBytes } : {}),
-        ...policy(disk.reclaimPolicy),
-      });
-    }),
-  'forget-disk': ({ disk }, hands) => writeRecord(hands, (record) => withoutDisk(record, disk)),
+  ...DISK_EXECUTORS,
   launch,
   'note-launch': (_action, hands) =>
     writeRecord(hands, (record) => {
@@ -72,6 +43,7 @@ const EXECUTORS: Executors = {
         launch: { ...record.launch, state: 'running', pid: process.pid, startTicks: process.startTicks },
       };
     }),
+  forward,
   resume: async (_action, hands) => (await monitorOf(hands)).execute('cont'),
   stop,
   'withdraw-stop': async (_action, hands) => {
@@ -85,7 +57,6 @@ const EXECUTORS: Executors = {
       const { nonce: _answered, ...rest } = record;
       return { ...rest, off: true };
     }),
-  'remove-files': removeFiles,
 };
 
 /** @throws EffectError, FencedError, HostUnreachableError */
@@ -101,24 +72,6 @@ export async function execute(action: VmAction, hands: Hands): Promise<void> {
   }
 }
 
-interface RunMore {
-  readonly stand?: StandIns;
-  readonly refusal?: string;
-}
-
-function run(hands: Hands, body: string, args: readonly string[], more: RunMore = {}): Promise<RunResult> {
-  return runEffect(hands.shell, hands.place, { body, args, stand: standIns(), ...more }, hands.signal);
-}
-
-function recordOf({ context }: Hands): OwnershipRecord {
-  if (context.record === undefined) throw new EffectError('InternalError', `${context.wanted.folder} has no record`);
-  return context.record;
-}
-
-function writeRecord(hands: Hands, change: (record: OwnershipRecord) => OwnershipRecord): Promise<RunResult> {
-  return run(hands, scripts.WRITE_RECORD, [recordText(change(recordOf(hands)))]);
-}
-
 function newRecord({ uid, storeUID, namespace, name, wanted }: VmContext): OwnershipRecord {
   return {
     recordVersion: RECORD_VERSION,
@@ -132,65 +85,14 @@ function newRecord({ uid, storeUID, namespace, name, wanted }: VmContext): Owner
   };
 }
 
-function policy(reclaimPolicy: 'Delete' | 'Retain' | undefined): { reclaimPolicy?: 'Delete' | 'Retain' } {
-  return reclaimPolicy === undefined ? {} : { reclaimPolicy };
-}
-
-function withDisk(record: OwnershipRecord, name: string, disk: OwnershipRecord['disks'][string]): OwnershipRecord {
-  return { ...record, disks: { ...record.disks, [name]: disk } };
-}
-
-function withoutDisk(record: OwnershipRecord, disk: string): OwnershipRecord {
-  return { ...record, disks: Object.fromEntries(Object.entries(record.disks).filter(([name]) => name !== disk)) };
-}
-
-function sized(record: OwnershipRecord, name: string, sizeBytes: number): OwnershipRecord {
-  const disk = record.disks[name];
-  return disk === undefined ? record : withDisk(record, name, { ...disk, sizeBytes });
-}
-
-function createDisk({ disk }: Of<'create-disk'>, hands: Hands): Promise<unknown> {
-  const record = recordOf(hands);
-  const noted = {
-    path: disk.path,
-    format: disk.format,
-    ...(disk.sizeBytes === undefined ? {} : { sizeBytes: disk.sizeBytes }),
-    ...policy(disk.reclaimPolicy),
-  };
-  const started = record.disks[disk.name]?.state === 'creating';
-  return run(hands, scripts.CREATE_DISK, [
-    disk.path,
-    disk.format,
-    String(disk.sizeBytes ?? 0),
-    started ? 'resumed' : 'new',
-    recordText(withDisk(record, disk.name, { ...noted, state: 'creating' })),
-    recordText(withDisk(record, disk.name, { ...noted, state: 'created' })),
-    recordText(withoutDisk(record, disk.name)),
-  ]);
-}
-
-async function monitorOf({ monitors, context }: Hands) {
-  if (context.process.kind === 'absent') throw new EffectError('InternalError', 'the VM has no process');
-  return monitors.get(context.wanted.folder, context.process.pid);
-}
-
-/** QEMU shrinks a live disk without a word: the size it has now was seen to be smaller. */
-async function growLive({ disk, toBytes }: Of<'grow-disk-live'>, hands: Hands): Promise<void> {
-  const { process } = hands.context;
-  const now = process.kind === 'present' ? process.diskBytes?.get(disk.name) : undefined;
-  if (now === undefined || now >= toBytes) return;
-  const monitor = await monitorOf(hands);
-  await monitor.execute('block_resize', { 'node-name': `disk-${disk.name}`, size: toBytes });
-  await writeRecord(hands, (record) => sized(record, disk.name, toBytes));
-}
-
-async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
+async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
   const { context } = hands;
   const qemu = context.facts.qemu[action.spec.architecture];
   if (qemu === undefined) throw new EffectError('QEMUNotInstalled', `no QEMU for ${action.spec.architecture}`);
   const stand = standIns();
   const record = recordOf(hands);
-  const { off: _off, nonce: _nonce, ...rest } = record;
+  const { off: _off, nonce: _nonce, ports: _ports, ...rest } = record;
+  const ports = allocatedPorts(action.spec);
   const entry = {
     spec: action.spec as NonNullable<OwnershipRecord['launch']>['spec'],
     bootID: action.bootID,
@@ -205,6 +107,7 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
     ...(action.nonce === undefined ? {} : { nonce: action.nonce }),
     ...(record.end === undefined ? {} : { end: asked ? { ...record.end, crashes: 0 } : record.end }),
     restarts: record.restarts + (action.restart ? 1 : 0),
+    ...(ports.length === 0 ? {} : { ports }),
   };
   const argv = commandLine({
     vmName: context.wanted.vmName,
@@ -221,13 +124,17 @@ async function launch(action: Of<'launch'>, hands: Hands): Promise<void> {
       recordText({ ...next, launch: { ...entry, state: 'starting' } }),
       recordText({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
+      context.seed === undefined ? '' : seedImage(context.seed).toString('base64'),
       ...argv,
     ],
     { stand, refusal: 'LaunchFailed' },
-  );
+  ).catch(async (error: unknown) => {
+    await noteRefusal(hands, action.spec, error);
+    throw error;
+  });
 }
 
-async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise<void> {
+async function stop({ step, reason, afresh }: ActionOf<'stop'>, hands: Hands): Promise<void> {
   const { process, stop: before } = hands.context;
   if (process.kind === 'absent') return;
   const stand = standIns();
@@ -256,7 +163,7 @@ async function stop({ step, reason, afresh }: Of<'stop'>, hands: Hands): Promise
   else await monitor.execute('system_powerdown');
 }
 
-function noteEnd({ reason, message, crashes }: Of<'note-end'>, hands: Hands): Promise<unknown> {
+function noteEnd({ reason, message, crashes }: ActionOf<'note-end'>, hands: Hands): Promise<unknown> {
   const stand = standIns();
   const { launch: ended, ...record } = recordOf(hands);
   const never = ended?.state === 'starting';
@@ -266,16 +173,4 @@ function noteEnd({ reason, message, crashes }: Of<'note-end'>, hands: Hands): Pr
     ? { ...record, off: true }
     : { ...record, end: { reason, message, at: stand.now, crashes, digest } };
   return run(hands, scripts.NOTE_END, [recordText(next)], { stand });
-}
-
-/** What the spec says of a disk counts, also where no pass has noted it yet: a deletion may follow a change at once. */
-function removeFiles(_action: Of<'remove-files'>, hands: Hands): Promise<unknown> {
-  const wanted = hands.context.wanted.disks;
-  const doomed = Object.entries(recordOf(hands).disks)
-    .filter(([name, { path, state, reclaimPolicy }]) => {
-      const disk = wanted.find((one) => one.name === name && one.path === path);
-      return reclaimOf(state, disk === undefined ? reclaimPolicy : disk.reclaimPolicy) === 'Delete';
-    })
-    .map(([, { path }]) => path);
-  return run(hands, scripts.REMOVE_FILES, doomed);
 }

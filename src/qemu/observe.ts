@@ -2,6 +2,7 @@
 import { FOLDER_FILES } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import type { LookRequest } from '../reconcile/driver.ts';
+import { parseJobReport, type SeenJob } from '../reconcile/job.ts';
 import type {
   GuestStatus,
   HostFacts,
@@ -52,6 +53,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     vmDirs: new Map(probe.vmDirs.map((vmDir) => [vmDir.path, seenVmDir(vmDir)])),
     folders,
     files: new Map([...probe.paths].map(([path, file]) => [path, seenFile(file, around.boots.get(path))])),
+    ports: probe.ports,
     strangers: strangersOf(probe, folders),
     facts: around.facts,
   };
@@ -88,6 +90,7 @@ function seenFolder(probe: Probe, vmDir: ProbedVmDir, name: string): SeenFolder 
     stop: parseStopMarker(vmDir.stops.get(name)),
     entries,
     process: seenProcess(probe, vmDir.pids.get(name), record, path),
+    job: seenJob(probe, vmDir.jobs.get(name)),
     logTail: probe.logs.get(path) ?? '',
   };
 }
@@ -109,6 +112,16 @@ function seenProcess(
     startedAt: Math.round(startedAt),
     guest: probe.listening.has(`${path}/${FOLDER_FILES.monitor}`) ? 'not-asked' : 'silent',
   };
+}
+
+function seenJob(probe: Probe, found: ReturnType<ProbedVmDir['jobs']['get']>): SeenJob | undefined {
+  const report = found === undefined ? undefined : parseJobReport(found.report);
+  if (report === undefined) return undefined;
+  const { pid, startTicks, bootID } = report;
+  // Another process was looked for than the report is of: it has only just begun.
+  const fresh = found?.process !== undefined && found.process.pid !== pid;
+  const same = found?.process?.startTicks === startTicks && !['Z', 'X'].includes(found.process.state);
+  return { ...report, running: bootID === probe.bootID && (fresh || same) };
 }
 
 /** QEMU holds a lock on its pidfile for life: the one proof of identity that survives reused pids and reboots. */
@@ -192,7 +205,7 @@ function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile 
   const { stat, resolved, head } = file;
   if (stat === undefined) {
     const beside = file.beside === undefined ? {} : { beside: file.beside };
-    return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved, ...beside };
+    return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved, link: file.link, ...beside };
   }
   const type = /^regular/.test(stat.type) ? 'file' : /^block/.test(stat.type) ? 'block-device' : 'other';
   // An empty file has no head; it is an empty raw image.

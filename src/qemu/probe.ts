@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import type { Shell } from '../host/shell.ts';
+import { type ProbedPort, portsOf } from './ports.ts';
 import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
 import { PROBE_SCRIPT } from './probe-script.ts';
 
@@ -15,6 +16,8 @@ export interface ProbeRequest {
   /** Folders whose QEMU log matters now. */
   readonly logs: readonly string[];
   readonly paths: readonly string[];
+  /** Whether it matters who listens on which port. */
+  readonly ports: boolean;
   readonly bootIdFile: string;
   readonly machineIdFile: string;
 }
@@ -37,6 +40,7 @@ export interface Probe {
   readonly strangers: ReadonlyMap<number, readonly string[]>;
   readonly logs: ReadonlyMap<string, string>;
   readonly paths: ReadonlyMap<string, ProbedPath>;
+  readonly ports: readonly ProbedPort[];
 }
 
 export interface ProbedVmDir {
@@ -52,6 +56,12 @@ export interface ProbedVmDir {
   readonly records: ReadonlyMap<string, string>;
   readonly stops: ReadonlyMap<string, string>;
   readonly pids: ReadonlyMap<string, { readonly pid: number; readonly inode: string }>;
+  /** The report of a folder's job, and the process that it names as it was just before. */
+  readonly jobs: ReadonlyMap<string, { readonly report: string; readonly process?: ProbedJobProcess }>;
+}
+
+export interface ProbedJobProcess extends ProbedProcess {
+  readonly pid: number;
 }
 
 export interface ProbedProcess {
@@ -71,6 +81,7 @@ export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSi
     nonce,
     request.bootIdFile,
     request.machineIdFile,
+    request.ports ? 'ports' : '',
     String(vmDirs.length),
     String(logs.length),
     ...vmDirs,
@@ -108,6 +119,7 @@ export function parseProbe(output: Buffer, request: ProbeRequest, nonce: string)
     strangers: strangersOf(sections),
     logs: logsOf(first('logs'), request.logs),
     paths: pathsOf(first, request.paths),
+    ports: portsOf(first('ports')),
   };
 }
 
@@ -139,6 +151,7 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
         records: new Map(),
         stops: new Map(),
         pids: new Map(),
+        jobs: new Map(),
       };
       return { path: head.argument, state, ...none };
     }
@@ -155,6 +168,7 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
       records: namedLines(part('lines'), FOLDER_FILES.record),
       stops: namedLines(part('lines'), FOLDER_FILES.stop),
       pids: pidsOf(part('lines'), part('inodes')),
+      jobs: jobsOf(part('jobs')),
     };
   });
 }
@@ -200,6 +214,23 @@ function pidsOf(pidLines: readonly string[], inodeLines: readonly string[]): Pro
   // An empty pidfile has an inode but no line.
   for (const [name, inode] of inodes) if (!pids.has(name)) pids.set(name, { pid: 0, inode });
   return pids;
+}
+
+/** NUL-separated threes: `./name/file`, the line of /proc/<pid>/stat or nothing, the report. */
+function jobsOf(lines: readonly string[]): ProbedVmDir['jobs'] {
+  const jobs = new Map<string, { report: string; process?: ProbedJobProcess }>();
+  const items = lines.join('\n').split('\0');
+  for (let index = 0; index + 2 < items.length; index += 3) {
+    const [file = '', stat = '', report = ''] = items.slice(index, index + 3);
+    const name = /^\.\/([^/]*)\/[^/]*$/.exec(file)?.[1];
+    const [found] = processesOf([stat]);
+    if (name === undefined) continue;
+    jobs.set(utf8(name), {
+      report: utf8(report),
+      ...(found === undefined ? {} : { process: { pid: found[0], ...found[1] } }),
+    });
+  }
+  return jobs;
 }
 
 /** `1: POSIX  ADVISORY  WRITE 3456 fd:01:12345 0 EOF`; waiting locks have "->" and no holder. */

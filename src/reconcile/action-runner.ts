@@ -1,6 +1,8 @@
 /** Actions under way: at most one per VM, bounded over all, with back-off after failures and a brake on repetition. */
 import type { SchedulerLike } from 'rxjs';
 import { ConflictError, messageOf } from '../api/errors.ts';
+import { keyOf } from '../api/meta.ts';
+import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Action } from './action.ts';
 import { EffectError, FencedError } from './driver.ts';
 import type { Failure } from './status.ts';
@@ -12,11 +14,15 @@ export interface ActionLimits {
   readonly failureBackoffMs: { readonly first: number; readonly max: number };
 }
 
-export interface Started {
+/** Whom an action serves. What happened to an earlier object of the name, or to an older spec, holds nothing back. */
+export interface Served {
   readonly key: string;
-  readonly action: Action;
-  /** Generation of the spec that the action serves: a newer spec is not held back by an older one's failure. */
+  readonly uid: string;
   readonly generation: number;
+}
+
+export interface Started extends Served {
+  readonly action: Action;
   /** Host clock of the look it was decided on, ms. */
   readonly seenAt: number;
   readonly effect: () => Promise<void>;
@@ -32,7 +38,6 @@ interface Attempt {
   readonly failure: Failure;
   /** On the scheduler's clock. */
   readonly notBefore: number;
-  readonly generation: number;
 }
 
 /** Room is looked for again this soon. */
@@ -54,7 +59,7 @@ export class ActionRunner {
   readonly #limits: ActionLimits;
   readonly #busy = new Map<string, Action['type']>();
   readonly #attempts = new Map<string, Attempt>();
-  /** By VM, then by action and generation: a loop may have several steps. */
+  /** By VM, then by object, spec and action: a loop may have several steps. */
   readonly #repeats = new Map<string, Map<string, Repeat>>();
 
   constructor(scheduler: SchedulerLike, limits: ActionLimits) {
@@ -78,16 +83,19 @@ export class ActionRunner {
   }
 
   /** How this very action failed last; it stands until the action succeeds or is no longer wanted. */
-  failureOf(key: string, action: Action, generation: number): Failure | undefined {
-    const attempt = this.#attempts.get(key);
-    const same = attempt?.signature === JSON.stringify(action) && attempt.generation === generation;
-    return same ? attempt.failure : undefined;
+  failureOf(served: Served, action: Action): Failure | undefined {
+    return this.#attemptOf(served, action)?.failure;
+  }
+
+  #attemptOf(served: Served, action: Action): Attempt | undefined {
+    const attempt = this.#attempts.get(served.key);
+    return attempt?.signature === signatureOf(served, action) ? attempt : undefined;
   }
 
   /** For how long the action may not start yet; undefined: it may. */
-  heldBack(key: string, action: Action, generation: number): { readonly forMs: number } | undefined {
-    const failed = this.failureOf(key, action, generation) && this.#attempts.get(key)?.notBefore;
-    const repeated = this.#repeats.get(key)?.get(signatureOf(action, generation))?.notBefore;
+  heldBack(served: Served, action: Action): { readonly forMs: number } | undefined {
+    const failed = this.#attemptOf(served, action)?.notBefore;
+    const repeated = this.#repeats.get(served.key)?.get(signatureOf(served, action))?.notBefore;
     const left = Math.max(failed ?? 0, repeated ?? 0) - this.#scheduler.now();
     if (left > 0) return { forMs: left };
     const running = [...this.#busy.values()];
@@ -99,14 +107,14 @@ export class ActionRunner {
 
   /** @param ended told once */
   start(started: Started, ended: (outcome: Outcome) => void): void {
-    const { key, action, generation } = started;
+    const { key, action } = started;
     const since = this.#scheduler.now();
     this.#busy.set(key, action.type);
     started.effect().then(
       () => {
         this.#busy.delete(key);
         this.#attempts.delete(key);
-        this.#noteRepeat(key, signatureOf(action, generation));
+        this.#noteRepeat(key, signatureOf(started, action));
         ended({ ok: true, ms: this.#scheduler.now() - since });
       },
       (error: unknown) => {
@@ -126,20 +134,25 @@ export class ActionRunner {
     this.#repeats.set(key, repeats.set(signature, { count, notBefore: now + delay }));
   }
 
-  #noteFailure({ key, action, generation, seenAt }: Started, error: unknown): void {
+  #noteFailure(started: Started, error: unknown): void {
+    const { key, action, seenAt } = started;
     // Somebody else was faster: nothing failed, a new look decides anew.
     if (error instanceof ConflictError || error instanceof FencedError) return;
-    const signature = JSON.stringify(action);
+    const signature = signatureOf(started, action);
     const before = this.#attempts.get(key);
     const failures = before?.signature === signature ? before.failures + 1 : 1;
     const { first, max } = this.#limits.failureBackoffMs;
     const delay = Math.min(max, first * 2 ** Math.min(failures - 1, 20));
     const reason = error instanceof EffectError ? error.reason : 'InternalError';
     const failure = { reason, message: `${action.type} failed: ${messageOf(error)}`, nextAttemptAt: seenAt + delay };
-    this.#attempts.set(key, { failures, signature, failure, notBefore: this.#scheduler.now() + delay, generation });
+    this.#attempts.set(key, { failures, signature, failure, notBefore: this.#scheduler.now() + delay });
   }
 }
 
-function signatureOf(action: Action, generation: number): string {
-  return `${generation} ${JSON.stringify(action)}`;
+export function servedBy({ metadata }: VirtualMachine): Served {
+  return { key: keyOf(metadata), uid: metadata.uid, generation: metadata.generation };
+}
+
+function signatureOf({ uid, generation }: Served, action: Action): string {
+  return `${uid} ${generation} ${JSON.stringify(action)}`;
 }

@@ -1,6 +1,8 @@
 /** Everything that can be done for a VM or a host: data, so that it can be logged, compared and simulated. */
 import type { ExitReason } from '../api/conditions.ts';
-import type { EffectiveDisk, LaunchSpec } from '../api/effective-spec.ts';
+import type { EffectiveDisk, EffectiveImage, LaunchSpec } from '../api/effective-spec.ts';
+import type { HostForward } from '../api/networks.ts';
+import type { SeenJob } from './job.ts';
 import type { Marker, StopMarker } from './record.ts';
 
 /** Done to a host. */
@@ -10,6 +12,20 @@ export type VmAction =
   /** Writes this object's identity into a record that another object's uid owns, and its nonce: adopting restarts nothing. */
   | { readonly type: 'adopt'; readonly fromUID: string; readonly nonce: string | undefined }
   | { readonly type: 'create-disk'; readonly disk: EffectiveDisk }
+  /** Starts the job that makes the disk from its image. */
+  | {
+      readonly type: 'start-copy';
+      readonly disk: EffectiveDisk;
+      readonly image: EffectiveImage;
+      readonly bootID: string;
+      /** How often it was tried before. */
+      readonly attempt: number;
+      readonly nonce: string | undefined;
+    }
+  /** Makes what the job has made the VM's disk. */
+  | { readonly type: 'finish-copy'; readonly disk: EffectiveDisk }
+  /** Ends a job that is not wanted any more and removes what it made so far. */
+  | { readonly type: 'cancel-copy'; readonly job: SeenJob }
   /** Notes a file that exists as this VM's disk; it is never deleted unless reclaimPolicy says so. */
   | { readonly type: 'attach-disk'; readonly disk: EffectiveDisk; readonly virtualBytes: number }
   /** Grows the file of a VM without a process. qcow2 only. */
@@ -32,6 +48,14 @@ export type VmAction =
   /** Completes the record of a launch that was interrupted after QEMU came up. */
   | { readonly type: 'note-launch' }
   | { readonly type: 'resume' }
+  /** Changes the ports of the host that lead to a running guest; `forwards` is what there is then. */
+  | {
+      readonly type: 'forward';
+      readonly network: string;
+      readonly remove: readonly HostForward[];
+      readonly add: readonly HostForward[];
+      readonly forwards: readonly HostForward[];
+    }
   /** One step of a stop: writes the marker, then asks. */
   | {
       readonly type: 'stop';

@@ -3,13 +3,15 @@
  * takes the step, looks at the host again and asks again, so a step that half happened is simply seen.
  */
 import { messageOf } from '../api/errors.ts';
+import { hostShutdownOf } from '../api/host-shutdown.ts';
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
-import { decideOff, decideOn } from './power.ts';
+import { decideUselessJob } from './images.ts';
+import { OWN_FILES } from './paths.ts';
+import { decideHostShutdown, decideOff, decideOn, wantsOff } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
-import { OWN_FILES } from './storage.ts';
 
 export function isPaused(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
   const value = metadata.annotations?.[ANNOTATIONS.paused];
@@ -53,8 +55,10 @@ export function decide(subject: Subject): Decision {
   if ('kind' in owned) return owned;
   const { record } = owned;
   const process = subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
-  const off = vm.spec.powerState === 'PoweredOff' || vm.spec.powerState === 'ForcedOff';
-  return off ? decideOff(subject, record, process) : decideOn(subject, record, process);
+  if (wantsOff(vm.spec)) return decideOff(subject, record, process);
+  return hostShutdownOf(host, subject.seen.bootID) === undefined
+    ? decideOn(subject, record, process)
+    : decideHostShutdown(subject, record, process);
 }
 
 /** The record, once folder, record and annotation are in place; else the step towards it or what is in the way. */
@@ -99,6 +103,12 @@ function decideUnowned(subject: Subject, provisioned: string | undefined, here: 
   }
   if (seen.namesake !== undefined)
     return blocked('NameConflict', `VM ${seen.namesake} has the name ${wanted.vmName} on this host, in another vmDir`);
+  const taken = seen.folder?.entries.find((name) => OWN_FILES.has(name));
+  if (taken !== undefined)
+    return blocked(
+      'NameConflict',
+      `${wanted.folder} exists and holds ${taken}, a name that qemu-operator keeps for its own files; move that file away, and the folder is taken with all else in it`,
+    );
   return act({ type: 'claim-folder' }, 'Provisioning', `making ${wanted.folder}`);
 }
 
@@ -188,5 +198,8 @@ function decideDeletion(subject: Subject): Decision {
   const process = seen.folder?.process;
   if (process?.kind === 'present')
     return decideStop(subject, process, { reason: 'StoppedByRequest', message: 'the VM is being deleted' });
-  return act({ type: 'remove-files' }, 'Terminating', 'removing the files of the VM');
+  return (
+    decideUselessJob(subject, state.record, false) ??
+    act({ type: 'remove-files' }, 'Terminating', 'removing the files of the VM')
+  );
 }

@@ -4,17 +4,24 @@ import type { EffectiveSpec } from '../api/effective-spec.ts';
 import type { Host } from '../api/host.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Action } from './action.ts';
-import type { HeardEnd, HostFacts, SeenFile, SeenFolder, SeenVmDir } from './observed.ts';
+import type { HeardEnd, HostFacts, SeenFile, SeenFolder, SeenPort, SeenVmDir } from './observed.ts';
 
 export type Decision =
   /** Do this, then look again at once. `reason` says what the VM is in the middle of. */
   | { readonly kind: 'act'; readonly action: Action; readonly reason: Reason; readonly message: string }
   /** Nothing to do until something changes, or `forMs` has passed on the host's clock. */
-  | { readonly kind: 'wait'; readonly forMs: number; readonly reason: Reason; readonly message: string }
+  | ({ readonly kind: 'wait'; readonly forMs: number; readonly reason: Reason; readonly message: string } & More)
   /** Only a new spec or a person helps; the next look may still see that it was mended. */
-  | { readonly kind: 'blocked'; readonly reason: Reason; readonly message: string }
+  | ({ readonly kind: 'blocked'; readonly reason: Reason; readonly message: string } & More)
   /** The VM is as its spec wants. */
   | { readonly kind: 'settled'; readonly reason: 'Running' | 'Stopped' | 'GuestPoweredOff'; readonly message: string };
+
+interface More {
+  /** How far long work is: shown with the message, and no news of its own. */
+  readonly progress?: string;
+  /** When it is tried again by itself, on the host's clock. */
+  readonly retryAt?: number;
+}
 
 /** Everything that a decision rests on. */
 export interface Subject {
@@ -37,7 +44,13 @@ export interface SeenVm {
   readonly claims: ReadonlyMap<string, string>;
   /** Paths of the other VM folders on the host. */
   readonly otherFolders: ReadonlySet<string>;
+  /** Ports that somebody listens on, this VM included. */
+  readonly ports: readonly SeenPort[];
+  /** Ports that the records of other VMs claim, with the owner's `namespace/name`. */
+  readonly portClaims: readonly PortClaim[];
   readonly facts: HostFacts;
+  /** The Secret that cloudInit names; undefined where it names none. */
+  readonly secret: SeenSecret | undefined;
   readonly heard: HeardEnd | undefined;
   /** An older object that claims the same (host, vmName), as `namespace/name`. */
   readonly olderRival: string | undefined;
@@ -47,16 +60,22 @@ export interface SeenVm {
   readonly uidExists: (uid: string) => boolean;
 }
 
+export type PortClaim = Omit<SeenPort, 'holder'> & { readonly owner: string };
+/** Never its value. */
+export type SeenSecret =
+  | { readonly kind: 'present'; readonly digest: string }
+  | { readonly kind: 'absent'; readonly message: string };
+
 export function act(action: Action, reason: Reason, message: string): Decision {
   return { kind: 'act', action, reason, message };
 }
 
-export function wait(forMs: number, reason: Reason, message: string): Decision {
-  return { kind: 'wait', forMs: Math.max(forMs, 50), reason, message };
+export function wait(forMs: number, reason: Reason, message: string, more: More = {}): Decision {
+  return { kind: 'wait', forMs: Math.max(forMs, 50), reason, message, ...more };
 }
 
-export function blocked(reason: Reason, message: string): Decision {
-  return { kind: 'blocked', reason, message };
+export function blocked(reason: Reason, message: string, more: More = {}): Decision {
+  return { kind: 'blocked', reason, message, ...more };
 }
 
 /** A moment of the host's clock for people and for comparisons of text: absolute, so that a message at rest stays the same. */

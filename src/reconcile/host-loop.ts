@@ -8,18 +8,19 @@ import { asyncScheduler, defer, Observable, type SchedulerLike } from 'rxjs';
 import { messageOf } from '../api/errors.ts';
 import { ANNOTATIONS, DEFAULT_NAMESPACE, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
-import type { ObjectProblem, Store } from '../store/store.ts';
+import type { ObjectProblem, SecretReader, Store } from '../store/store.ts';
 import { type Action, isStoreAction } from './action.ts';
-import { type ActionLimits, ActionRunner } from './action-runner.ts';
+import { type ActionLimits, ActionRunner, servedBy } from './action-runner.ts';
 import { coalesceMap } from './coalesce-map.ts';
 import { decideSafely, isOrphaned, isPaused } from './decide.ts';
 import type { Decision, Subject } from './decision.ts';
-import { FencedError, type HostDriver, type VmContext } from './driver.ts';
+import { FencedError, type HostDriver } from './driver.ts';
 import { HostView, type View } from './host-view.ts';
+import { NO_SECRETS, seedFor, seenSecret } from './secrets.ts';
 import { type Pass, statusOf } from './status.ts';
 import { isOutdated, writeStatus } from './status-writer.ts';
 import { applyStoreAction } from './store-actions.ts';
-import { subjectOf, wantedOf } from './subject.ts';
+import { contextOf, subjectOf, wantedOf } from './subject.ts';
 import { type Unseen, whyUnseen } from './unseen.ts';
 import { WakeQueue } from './wake-queue.ts';
 
@@ -39,6 +40,8 @@ export interface HostLoopDependencies {
   readonly store: Store;
   readonly driver: HostDriver;
   readonly hostName: string;
+  /** Absent: there are none. */
+  readonly secrets?: SecretReader;
   readonly scheduler?: SchedulerLike;
   readonly options?: Partial<HostLoopOptions>;
 }
@@ -67,6 +70,7 @@ export class HostLoop {
   readonly #store: Store;
   readonly #driver: HostDriver;
   readonly #hostName: string;
+  readonly #secrets: SecretReader;
   readonly #scheduler: SchedulerLike;
   readonly #resyncMs: number;
   readonly #queue: WakeQueue;
@@ -78,11 +82,13 @@ export class HostLoop {
   #volatileAt = Number.NEGATIVE_INFINITY;
   #emit: (event: LoopEvent) => void = () => undefined;
 
-  constructor({ store, driver, hostName, scheduler = asyncScheduler, options }: HostLoopDependencies) {
+  constructor(dependencies: HostLoopDependencies) {
+    const { store, driver, hostName, secrets = NO_SECRETS, scheduler = asyncScheduler, options } = dependencies;
     const { resyncMs, ...limits } = { ...DEFAULT_LOOP_OPTIONS, ...options };
     this.#store = store;
     this.#driver = driver;
     this.#hostName = hostName;
+    this.#secrets = secrets;
     this.#scheduler = scheduler;
     this.#resyncMs = resyncMs;
     this.#queue = new WakeQueue(scheduler);
@@ -200,6 +206,7 @@ export class HostLoop {
       seen: look.host,
       siblings: vms,
       uidExists: (uid) => uids.has(uid),
+      secret: await seenSecret(vm, this.#secrets),
       heardEnd: (folder) => this.#driver.heardEnd(folder),
     });
     await this.#follow(subject, decideSafely(subject));
@@ -216,10 +223,9 @@ export class HostLoop {
 
   /** Writes what was found, then takes the step. */
   async #follow(subject: Subject, decision: Decision): Promise<void> {
-    const { metadata } = subject.vm;
-    const key = keyOf(metadata);
+    const key = keyOf(subject.vm.metadata);
     if (decision.kind !== 'act') this.#actions.rest(key);
-    const asked = decision.kind === 'act' ? ([key, decision.action, metadata.generation] as const) : undefined;
+    const asked = decision.kind === 'act' ? ([servedBy(subject.vm), decision.action] as const) : undefined;
     const held = asked && this.#actions.heldBack(...asked);
     const failure = asked && this.#actions.failureOf(...asked);
     const newest = await this.#note(subject.vm, { kind: 'seen', subject, decision, failure });
@@ -228,7 +234,7 @@ export class HostLoop {
     const waitMs = isOutdated(subject.vm, newest) ? OUTDATED_RETRY_MS : held?.forMs;
     switch (decision.kind) {
       case 'act':
-        if (waitMs === undefined) this.#start(key, { ...subject, vm: newest }, decision);
+        if (waitMs === undefined) this.#start({ ...subject, vm: newest }, decision);
         else this.#queue.wake(key, waitMs);
         return;
       case 'wait':
@@ -242,11 +248,12 @@ export class HostLoop {
   }
 
   /** @param subject its vm as the store has it now: the status was just written */
-  #start(key: string, subject: Subject, { action, message }: Extract<Decision, { kind: 'act' }>): void {
+  #start(subject: Subject, { action, message }: Extract<Decision, { kind: 'act' }>): void {
+    const served = servedBy(subject.vm);
+    const { key } = served;
     this.#emit({ type: 'action', vm: key, action, because: message });
-    const { generation } = subject.vm.metadata;
     this.#actions.start(
-      { key, action, generation, seenAt: subject.seen.at, effect: () => this.#execute(action, subject) },
+      { ...served, action, seenAt: subject.seen.at, effect: () => this.#execute(action, subject) },
       (outcome) => {
         if (this.#abort.signal.aborted) return;
         if (outcome.ok) this.#emit({ type: 'done', vm: key, action, ms: outcome.ms });
@@ -258,25 +265,10 @@ export class HostLoop {
     );
   }
 
-  #execute(action: Action, subject: Subject): Promise<void> {
+  async #execute(action: Action, subject: Subject): Promise<void> {
     if (isStoreAction(action)) return applyStoreAction(this.#store, action, subject.vm, subject.wanted.vmName);
-    return this.#driver.execute(action, this.#contextOf(subject), this.#abort.signal);
-  }
-
-  #contextOf({ vm, wanted, seen }: Subject): VmContext {
-    const { uid, namespace, name } = vm.metadata;
-    const { folder, facts } = seen;
-    return {
-      storeUID: this.#store.uid,
-      uid,
-      namespace,
-      name,
-      wanted,
-      record: folder?.record.kind === 'readable' ? folder.record.record : undefined,
-      process: folder?.process ?? { kind: 'absent', pidfileLeft: false },
-      stop: folder?.stop,
-      facts,
-    };
+    const seed = action.type === 'launch' ? await seedFor(subject, this.#secrets) : undefined;
+    await this.#driver.execute(action, contextOf(subject, this.#store.uid, seed), this.#abort.signal);
   }
 
   #note(vm: VirtualMachine, pass: Pass): Promise<VirtualMachine | undefined> {

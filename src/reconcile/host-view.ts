@@ -9,8 +9,8 @@ import { decideVmDir, type VmDirDecision } from './decide-host.ts';
 import { EffectError, type HostDriver } from './driver.ts';
 import { hostStatusOf } from './host-status.ts';
 import type { Look, SeenHost } from './observed.ts';
+import { inside } from './paths.ts';
 import { writeStatus } from './status-writer.ts';
-import { inside } from './storage.ts';
 import { wantedOf } from './subject.ts';
 
 export interface HostViewDependencies {
@@ -116,13 +116,13 @@ export class HostView {
     } catch (error) {
       this.#signal.throwIfAborted();
       this.#onFailure(error);
-      const missing = error instanceof EffectError && error.reason === 'VMDirMissing';
-      return {
-        kind: 'blocked',
-        reason: missing ? 'VMDirMissing' : 'ClaimedByAnother',
-        condition: missing ? 'VMDirReady' : 'Claimed',
-        message: messageOf(error),
-      };
+      const message = messageOf(error);
+      // The host went away in the middle of it.
+      if (!(error instanceof EffectError))
+        return { kind: 'blocked', reason: 'HostNotReady', condition: 'Claimed', message };
+      return error.reason === 'VMDirMissing'
+        ? { kind: 'blocked', reason: 'VMDirMissing', condition: 'VMDirReady', message }
+        : { kind: 'blocked', reason: 'ClaimedByAnother', condition: 'Claimed', message };
     }
   }
 

@@ -2,13 +2,20 @@
 import type { Phase, VirtualMachine } from '../api/virtual-machine.ts';
 import type { Decision } from './decision.ts';
 import type { SeenProcess } from './observed.ts';
+import type { SeenPass } from './status.ts';
 
 /** @param process as it was seen */
-export function phaseOf(vm: VirtualMachine, decision: Decision, process: SeenProcess): Phase {
+export function phaseOf(
+  vm: VirtualMachine,
+  { decision, failure }: Pick<SeenPass, 'decision' | 'failure'>,
+  process: SeenProcess,
+): Phase {
   if (vm.metadata.deletionTimestamp !== undefined) return 'Terminating';
   if (process.kind === 'present') return presentPhase(decision, process);
+  if (failure !== undefined) return 'Failed';
   switch (decision.reason) {
     case 'Provisioning':
+    case 'ImageDownloading':
       return 'Provisioning';
     case 'Starting':
       return 'Starting';
@@ -17,6 +24,7 @@ export function phaseOf(vm: VirtualMachine, decision: Decision, process: SeenPro
     case 'Stopped':
     case 'GuestPoweredOff':
     case 'PausedByOperator':
+    case 'HostShutdown':
       return 'Stopped';
     default:
       return decision.kind === 'blocked' ? 'Failed' : 'Pending';

@@ -1,4 +1,5 @@
 /** What a pass says of a VM. Pure; the previous status is read only to keep times and history. */
+import { firstBootHint } from '../api/cloud-init.ts';
 import { conditionsFrom, type Finding } from '../api/conditions.ts';
 import { type PendingChange, pendingChanges } from '../api/effective-spec.ts';
 import { ANNOTATIONS } from '../api/meta.ts';
@@ -6,11 +7,11 @@ import { formatQuantity } from '../api/quantity.ts';
 import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual-machine.ts';
 import { isPaused } from './decide.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
+import { historyOf, newsOf, sentenceOf } from './history.ts';
+import { interfacesOf } from './interface-status.ts';
 import type { SeenProcess } from './observed.ts';
 import { phaseOf } from './phase.ts';
 import { type OwnershipRecord, reclaimOf } from './record.ts';
-
-const MAX_HISTORY = 20;
 
 /** An action that failed, and when it is tried again. */
 export interface Failure {
@@ -53,11 +54,11 @@ export function statusOf(vm: VirtualMachine, pass: Pass, source?: SourceProblem)
   const facts = pass.kind === 'seen' ? seenFacts(vm, pass) : keptFacts(previous);
   return defined({
     observedGeneration: generation,
-    phase: pass.kind === 'seen' ? phaseOf(vm, pass.decision, processOf(pass)) : unseenPhase(vm, pass),
+    phase: pass.kind === 'seen' ? phaseOf(vm, pass, processOf(pass)) : unseenPhase(vm, pass),
     message: message.slice(0, 1024),
     conditions: conditionsFrom(findings, previous?.conditions, at, generation),
     ...facts,
-    history: historyOf(previous, findings[0], at),
+    history: historyOf(previous, newsOf(findings[0], pass), at),
   });
 }
 
@@ -96,7 +97,7 @@ function keptFacts(previous: VirtualMachineStatus | undefined): Partial<VirtualM
   return facts;
 }
 
-type SeenPass = Extract<Pass, { kind: 'seen' }>;
+export type SeenPass = Extract<Pass, { kind: 'seen' }>;
 
 function processOf({ subject }: SeenPass): SeenProcess {
   return subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
@@ -111,7 +112,7 @@ function recordOf({ subject }: SeenPass): OwnershipRecord | undefined {
 function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   const { decision, failure } = pass;
   const reason = failure?.reason ?? decision.reason;
-  const message = failure?.message ?? decision.message;
+  const message = sentenceOf(pass);
   const paused = decision.reason === 'PausedByOperator';
   const findings: Finding[] = [
     { type: 'Ready', status: decision.kind === 'settled' ? 'True' : paused ? 'Unknown' : 'False', reason, message },
@@ -127,11 +128,12 @@ function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   if (paused) findings.push({ type: 'ReconcilePaused', status: 'True', reason, message });
   const pending = pendingOf(pass);
   if (pending.length > 0) {
+    const paths = pending.map(({ path }) => path);
     findings.push({
       type: 'RestartRequired',
       status: 'True',
       reason: 'PendingChanges',
-      message: `a restart applies: ${pending.map(({ path }) => path).join(', ')}`,
+      message: `a restart applies: ${paths.join(', ')}${firstBootHint(paths)}`,
     });
   }
   return findings;
@@ -192,6 +194,7 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
   const pending = pendingOf(pass);
   const next =
     failure?.nextAttemptAt ??
+    ('retryAt' in decision ? decision.retryAt : undefined) ??
     (decision.reason === 'CrashLoopBackOff' && decision.kind === 'wait' ? subject.seen.at + decision.forMs : undefined);
   const end = record?.end;
   return {
@@ -207,7 +210,7 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
     vcpus: launch?.spec.vcpus,
     memory: launch === undefined ? undefined : formatQuantity(launch.spec.memoryMiB * 1_048_576),
     disks: record === undefined ? vm.status?.disks : disksOf(pass, record),
-    interfaces: launch?.spec.networks.map(({ name, mac }) => ({ name, mac })),
+    ...interfacesOf(launch?.spec.networks),
     pendingChanges: pending.length > 0 ? pending.slice(0, 64).map((change) => bounded(change)) : undefined,
     lastExit:
       end === undefined
@@ -272,18 +275,3 @@ function disksOf(pass: SeenPass, record: OwnershipRecord): DiskStatus[] {
 }
 
 const DISK_STATES = { creating: 'Creating', created: 'Created', attached: 'Attached' } as const;
-
-/** A line whenever the reason for the VM's state changes: what happened, why, and what comes next. */
-function historyOf(
-  previous: VirtualMachineStatus | undefined,
-  ready: Finding | undefined,
-  at: string,
-): VirtualMachineStatus['history'] {
-  const history = previous?.history ?? [];
-  if (ready === undefined) return history;
-  const message = ready.message.slice(0, 512);
-  // A step that is taken again and again (a powerdown that is sent anew) is told once while its reason lasts.
-  const since = history.findLastIndex(({ reason }) => reason !== ready.reason) + 1;
-  if (history.slice(since).some((line) => line.message === message)) return history;
-  return [...history, { at, reason: ready.reason, message }].slice(-MAX_HISTORY);
-}

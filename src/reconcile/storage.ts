@@ -2,18 +2,19 @@
  * What may be said of a VM's folder, disks and ISO images before anything is done: the rules that keep data safe.
  * A disk is created once; an existing file is attached as it is; nothing is ever shrunk, formatted or overwritten.
  */
-import { type EffectiveDisk, FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { type EffectiveDisk, FOLDER_FILES } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import { formatQuantity } from '../api/quantity.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
+import { awaitsImage, decideCopy, imageProblem } from './images.ts';
 import type { SeenFile } from './observed.ts';
+import { pathProblem } from './paths.ts';
 import type { DiskRecord, OwnershipRecord } from './record.ts';
 
 /** Longest path of a UNIX socket, without its terminating zero. */
 const MAX_SOCKET_PATH = 107;
 const SECTOR_BYTES = 512;
-export const OWN_FILES: ReadonlySet<string> = new Set<string>([...Object.values(FOLDER_FILES), MARKER_FILE]);
 
 /** What about the storage only a person or a new spec can mend; undefined where all is well. */
 export function storageProblem(subject: Subject, record: OwnershipRecord): Decision | undefined {
@@ -39,37 +40,6 @@ export function storageProblem(subject: Subject, record: OwnershipRecord): Decis
     const problem = pathProblem(subject, path, `cdrom ${name}`) ?? isoProblem(subject, name, path);
     if (problem !== undefined) return problem;
   }
-  return undefined;
-}
-
-export function inside(path: string, folder: string): boolean {
-  return folder === '/' || path === folder || path.startsWith(`${folder}/`);
-}
-
-/** allowedPaths as the host resolves them; absent = the vmDir. */
-function allowedRoots({ host, seen, wanted }: Subject): string[] {
-  const roots = host.spec.allowedPaths ?? [host.spec.vmDir];
-  return [...roots, wanted.folder].map((root) => seen.files.get(root)?.resolved ?? root);
-}
-
-export function pathProblem(subject: Subject, path: string, what: string): Decision | undefined {
-  const { seen, host } = subject;
-  const resolved = seen.files.get(path)?.resolved ?? path;
-  const through = resolved === path ? path : `${path} (really ${resolved})`;
-  const roots = allowedRoots(subject);
-  if (!roots.some((root) => inside(resolved, root))) {
-    const allowed = (host.spec.allowedPaths ?? [host.spec.vmDir]).join(', ');
-    return blocked('PathNotAllowed', `${what}: ${through} lies outside the host's allowedPaths (${allowed})`);
-  }
-  const file = resolved.slice(resolved.lastIndexOf('/') + 1);
-  if (OWN_FILES.has(file) || file.startsWith(MARKER_FILE.replace(/json$/, ''))) {
-    return blocked('PathNotAllowed', `${what}: ${through} has the name of a file that qemu-operator keeps for itself`);
-  }
-  const foreign = [...seen.otherFolders].find((folder) => inside(resolved, folder));
-  if (foreign !== undefined)
-    return blocked('PathNotAllowed', `${what}: ${through} lies in another VM's folder, ${foreign}`);
-  const owner = seen.claims.get(resolved);
-  if (owner !== undefined) return blocked('DiskInUse', `${what}: ${through} is a disk of VM ${owner}`);
   return undefined;
 }
 
@@ -131,7 +101,14 @@ function missingDiskProblem(
       'DiskMissing',
       `${what}: ${disk.path} was attached before and is gone; restore it, or remove the disk from the spec`,
     );
-  if (disk.sizeBytes === undefined)
+  if (file?.link === true)
+    return blocked(
+      'DiskMissing',
+      `${what}: ${disk.path} is a symbolic link to ${file.resolved}, which does not exist; mount or restore that, or remove the link`,
+    );
+  const image = disk.image === undefined ? undefined : imageProblem(subject, disk, disk.image);
+  if (image !== undefined) return image;
+  if (disk.sizeBytes === undefined && disk.image === undefined)
     return blocked(
       'InvalidSpec',
       `${what}: ${disk.path} does not exist and spec.disks[${disk.name}].size says no size to create it with`,
@@ -166,13 +143,15 @@ function existingDiskProblem(
     );
   const foreign = foreignFileProblem(subject, disk, noted, file);
   if (foreign !== undefined) return foreign;
-  if (disk.format === 'raw' && disk.sizeBytes !== undefined && (file.virtualBytes ?? disk.sizeBytes) < disk.sizeBytes) {
-    return blocked(
-      'RawDiskNotGrown',
-      `${what}: a raw disk is grown by hand: qemu-img resize -f raw '${disk.path}' ${disk.sizeBytes}`,
-    );
+  if (growthOf(disk, file.virtualBytes) === 'by-hand') {
+    return blocked('RawDiskNotGrown', `${what}: a raw disk is grown by hand: ${resizeCommand(disk)}`);
   }
   return undefined;
+}
+
+/** What a person runs while the VM is off. */
+export function resizeCommand({ path, sizeBytes }: Pick<EffectiveDisk, 'path' | 'sizeBytes'>): string {
+  return `qemu-img resize -f raw '${path}' ${sizeBytes}`;
 }
 
 /** What a file that we did not create must satisfy. Once it was attached, its format is no question: a guest writes to it. */
@@ -200,8 +179,20 @@ function foreignFileProblem(
     : pathProblem(subject, file.refersTo, `${what}: the file behind ${disk.path}`);
 }
 
-/** The next step towards the wanted disks of a VM without a process; undefined where they are as wanted. */
-export function decideDisks(subject: Subject, record: OwnershipRecord): Decision | undefined {
+/** What the wanted size asks of a file that has `bytes`: nothing, a growth by us, or by a person (raw). */
+export function growthOf(
+  { format, sizeBytes }: Pick<EffectiveDisk, 'format' | 'sizeBytes'>,
+  bytes: number | undefined,
+): 'none' | 'by-us' | 'by-hand' {
+  if (sizeBytes === undefined || bytes === undefined || bytes >= sizeBytes) return 'none';
+  return format === 'raw' ? 'by-hand' : 'by-us';
+}
+
+/**
+ * The next step towards the wanted disks of a VM without a process; undefined where they are as wanted. What an image is
+ * fetched for is only made for a VM that is on: a stop ends it.
+ */
+export function decideDisks(subject: Subject, record: OwnershipRecord, isOn: boolean): Decision | undefined {
   for (const disk of subject.wanted.disks) {
     const noted = record.disks[disk.name];
     const file = subject.seen.files.get(disk.path);
@@ -212,6 +203,10 @@ export function decideDisks(subject: Subject, record: OwnershipRecord): Decision
         `attaching the existing ${disk.path} as disk ${disk.name}`,
       );
     }
+    if (disk.image !== undefined && awaitsImage(subject, record, disk)) {
+      if (!isOn) continue;
+      return decideCopy(subject, disk, disk.image);
+    }
     if (noted === undefined || noted.state === 'creating') {
       return act(
         { type: 'create-disk', disk },
@@ -220,7 +215,7 @@ export function decideDisks(subject: Subject, record: OwnershipRecord): Decision
       );
     }
     const virtual = file?.kind === 'present' ? file.virtualBytes : undefined;
-    if (disk.format === 'qcow2' && disk.sizeBytes !== undefined && virtual !== undefined && virtual < disk.sizeBytes) {
+    if (disk.sizeBytes !== undefined && virtual !== undefined && growthOf(disk, virtual) === 'by-us') {
       return act(
         { type: 'grow-disk', disk, toBytes: disk.sizeBytes },
         'Provisioning',
@@ -257,9 +252,8 @@ export function decideLiveGrowth(
   const launched = new Set(record.launch?.spec.disks.map(({ name }) => name));
   for (const disk of subject.wanted.disks) {
     const bytes = diskBytes.get(disk.name);
-    if (!launched.has(disk.name) || disk.sizeBytes === undefined || bytes === undefined || disk.format === 'raw')
-      continue;
-    if (bytes < disk.sizeBytes) {
+    if (!launched.has(disk.name) || disk.sizeBytes === undefined || bytes === undefined) continue;
+    if (growthOf(disk, bytes) === 'by-us') {
       return act(
         { type: 'grow-disk-live', disk, toBytes: disk.sizeBytes },
         'Running',

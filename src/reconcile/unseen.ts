@@ -1,4 +1,7 @@
 /** Why nothing may be concluded about a VM, whatever the look shows. Pure. */
+import type { Reason } from '../api/conditions.ts';
+import type { Host } from '../api/host.ts';
+import { ANNOTATIONS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { isPaused } from './decide.ts';
 import type { View } from './host-view.ts';
@@ -8,6 +11,15 @@ export interface Unseen {
   readonly message: string;
   /** Whether waiting may help: the host is there, or was. Else only a new spec or a person does. */
   readonly hostKnown: boolean;
+}
+
+/** What about a vmDir is said by people alone, unless something of ours was there before and may come back. */
+const LASTING: ReadonlySet<string> = new Set<Reason>(['VMDirMissing', 'ClaimedByAnother']);
+
+/** A vmDir that the VM alone names, and in which nothing was ever made for it. */
+function isOfItsOwn({ metadata, spec }: VirtualMachine, host: Host): boolean {
+  const { vmDir = host.spec.vmDir } = spec;
+  return vmDir !== host.spec.vmDir && metadata.annotations?.[ANNOTATIONS.provisioned] === undefined;
 }
 
 /** @param invalid what is wrong with its stored spec */
@@ -20,7 +32,8 @@ export function whyUnseen(vm: VirtualMachine, view: View, invalid: string | unde
   if (verdict?.kind === 'ready') return undefined;
   if (verdict?.kind === 'blocked') {
     const { reason, message } = verdict;
-    return { reason, message, hostKnown: reason !== 'PathNotAllowed' };
+    const lasting = reason === 'PathNotAllowed' || (LASTING.has(reason) && isOfItsOwn(vm, host));
+    return { reason, message, hostKnown: !lasting };
   }
   // A paused host is not even claimed, yet what is there is seen.
   const claims = verdict?.kind === 'act' && verdict.action.type === 'claim' ? verdict.action : undefined;

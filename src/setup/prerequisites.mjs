@@ -59,14 +59,21 @@ const BOTH_ARCHITECTURES = [
     present: oneOf('/usr/share/AAVMF/AAVMF_CODE.fd'),
     package: 'qemu-efi-aarch64',
   },
+  { name: 'ssh', present: command('ssh'), package: 'openssh-client' },
   { name: 'xorriso', present: command('xorriso'), package: 'xorriso' },
+];
+
+const IMAGE_SERVER = [
+  { name: 'curl', present: command('curl'), package: 'curl' },
+  { name: 'wget', present: command('wget'), package: 'wget' },
+  { name: 'openssl', present: command('openssl'), package: 'openssl' },
 ];
 
 /** What `npm run quickstart` needs. */
 export const FOR_QUICKSTART = [...QEMU, ...SAMPLE_GUEST];
 
 /** What `npm test` needs. */
-export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES];
+export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER];
 
 /** Full path of a command, also where an ordinary user's PATH does not look. */
 export function commandPath(name) {

@@ -1,5 +1,5 @@
 /** Objects through the command line: what is printed, what is refused, what is kept. No machine is started. */
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
 import { CliRig } from './support/cli-rig.ts';
@@ -194,6 +194,16 @@ test('edit applies what was changed, comes back with a refusal, and leaves what 
   const [, kept = ''] = /A copy of your changes is in (\S+)/.exec(hopeless.stderr) ?? [];
   expect(readFileSync(kept, 'utf8')).toMatch(/vcpus: x$/m);
   expect((await rig.run(['edit', 'qvm', 'web-1'], { env: { EDITOR: 'false' } })).code).toBe(1);
+});
+
+test('edit ends where only the comment with the refusal changes', async () => {
+  const rig = ownRig();
+  await rig.ok(['apply', LATER, '-f', rig.manifest('web-1')]);
+  const EDITOR = editor(rig, ...Array.from({ length: 4 }, () => 's/x86_64/arm64/'));
+  const refused = await rig.run(['edit', 'qvm', 'web-1', LATER], { env: { EDITOR, TMPDIR: rig.root } });
+  expect(refused).toMatchObject({ code: 1, stderr: /^error: .*spec\.architecture.*\n.*no valid changes were saved/ });
+  expect(readFileSync(`${EDITOR}.seen.2`, 'utf8')).toMatch(/^# .*x86_64/m);
+  expect(existsSync(`${EDITOR}.seen.3`)).toBe(false);
 });
 
 test('a protected object is not deleted, and one that no host has seen goes at once', async () => {

@@ -1,7 +1,6 @@
 /** The quickstart with its real Linux guest. Its own store and vmDir; the built disk comes from the cache of all tests. */
-import { existsSync, readFileSync, statSync, unlinkSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, statSync, unlinkSync } from 'node:fs';
 import { expect, onTestFinished, test } from 'vitest';
-import { placeDisk } from '../../src/cli/quickstart-guest.ts';
 import { linuxGuest } from '../guests/linux.ts';
 import { CliRig } from './support/cli-rig.ts';
 import { runState } from './support/oracle.ts';
@@ -39,10 +38,12 @@ test('quickstart shows a Linux with its figures and its prompt; again it changes
   await rig.ok(['quickstart'], { env });
   expect(await runState(folder)).toBe('running');
 
-  const removed = await rig.ok(['quickstart', '--remove']);
+  const removed = await rig.ok(['quickstart', '--remove'], { env });
   expect(removed.stdout).toContain('virtualmachine.qemu-operator.dev "quickstart" deleted');
   expect(qemusBelow(rig.vmDir)).toEqual([]);
   expect(existsSync(folder)).toBe(false);
+  for (const place of [rig.store, rig.vmDir, `${env['XDG_CACHE_HOME']}/qemu-operator`])
+    expect(removed.stdout).toContain(`    ${place}: `);
   expect((await rig.ok(['quickstart', '--remove'])).stdout).toContain('There is no VirtualMachine quickstart.');
 });
 
@@ -56,20 +57,43 @@ test('quickstart beside a controller leaves the machine watched, and never makes
   unlinkSync(path);
   const lost = await rig.run(['quickstart'], { env });
   expect(lost.code).toBe(1);
-  expect(lost.stderr).toMatch(/DiskMissing/);
+  expect(lost.stderr).toMatch(/StorageMissing/);
   expect(existsSync(path)).toBe(false);
   await rig.ok(['quickstart', '--remove']);
   expect(existsSync(rig.folder('quickstart'))).toBe(false);
 });
 
-test('a copy that an interrupted quickstart left is taken, and taken away', async () => {
-  const { rig } = await rigWithCache();
-  await rig.ok(['get', 'qhost']);
-  const image = await linuxGuest();
+test('a file that a person put there is attached, and --remove keeps it', async () => {
+  const { rig, env } = await rigWithCache();
   const path = `${rig.folder('quickstart')}/root.qcow2`;
-  expect(placeDisk(image, path)).toBe(true);
-  expect(placeDisk(image, path)).toBe(false);
-  expect(readFileSync(path).equals(readFileSync(image))).toBe(true);
-  expect((await rig.ok(['quickstart', '--remove'])).stdout).toContain(`Removed ${path}.`);
-  expect(existsSync(rig.folder('quickstart'))).toBe(false);
+  mkdirSync(rig.folder('quickstart'), { recursive: true });
+  copyFileSync(await linuxGuest(), path);
+  const { ino } = statSync(path);
+  await rig.ok(['quickstart'], { env });
+  const removed = await rig.ok(['quickstart', '--remove']);
+  expect(removed.stderr).toContain(`kept: ${path}`);
+  expect(statSync(path).ino).toBe(ino);
+  // Nor is it taken for a left-over of ours.
+  await rig.ok(['quickstart', '--remove']);
+  expect(statSync(path).ino).toBe(ino);
+});
+
+test("a person's own machine of that name is neither changed nor removed", async () => {
+  const { rig, env } = await rigWithCache();
+  await rig.ok(['apply', '--wait=false', '-f', rig.manifest('quickstart')]);
+  const before = await rig.ok(['get', 'qvm', 'quickstart', '-o', 'json']);
+  for (const words of [['quickstart'], ['quickstart', '--remove']])
+    expect(await rig.run(words, { env })).toMatchObject({
+      code: 4,
+      stderr: /is not the sample.*delete qvm quickstart/,
+    });
+  expect(await rig.ok(['get', 'qvm', 'quickstart', '-o', 'json'])).toEqual(before);
+});
+
+test('an image that the Host does not allow is told before anything is made', async () => {
+  const { rig, env } = await rigWithCache();
+  await rig.ok(['patch', 'qhost', 'localhost', '-p', JSON.stringify({ spec: { allowedPaths: [rig.vmDir] } })]);
+  const refused = await rig.run(['quickstart'], { env });
+  expect(refused).toMatchObject({ code: 1, stderr: /lies outside the allowedPaths of Host localhost/ });
+  expect((await rig.ok(['get', 'qvm', '-o', 'name'])).stdout).toBe('');
 });

@@ -1,11 +1,13 @@
 /** What a VM at rest must be, restated from the API's words and from the truth of the simulated world. */
+import { createHash } from 'node:crypto';
+import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
 import { parseQuantity } from '../../src/api/quantity.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { type OwnershipRecord, parseRecord } from '../../src/reconcile/record.ts';
 import { folderOf, type Simulation } from './simulation.ts';
 
 /** What is looked at: objects and the world. */
-type Installation = Pick<Simulation, 'world' | 'vm'>;
+type Installation = Pick<Simulation, 'world' | 'vm'> & Partial<Pick<Simulation, 'secret'>>;
 
 /** Complaints; none where all is as the spec wants. */
 export async function complaints(simulation: Installation): Promise<string[]> {
@@ -46,7 +48,15 @@ function statusComplaints(vm: VirtualMachine): string[] {
   return found;
 }
 
-function worldComplaints({ world }: Installation, vm: VirtualMachine): string[] {
+/** The user data that a VM started now would have. */
+function seedOf({ secret }: Installation, { spec: { cloudInit } }: VirtualMachine): string | undefined {
+  if (cloudInit === undefined) return undefined;
+  const text = cloudInit.userDataSecretRef === undefined ? cloudInit.userData : secret;
+  return text === undefined ? 'generated' : `sha256:${createHash('sha256').update(text).digest('hex')}`;
+}
+
+function worldComplaints(simulation: Installation, vm: VirtualMachine): string[] {
+  const { world } = simulation;
   const state = parseRecord(world.folders.get(folderOf())?.record);
   if (state.kind !== 'readable' || state.record.uid !== vm.metadata.uid) return ['the folder is not its own'];
   const { record } = state;
@@ -61,11 +71,31 @@ function worldComplaints({ world }: Installation, vm: VirtualMachine): string[] 
   if (process === undefined) return [...found, ...offComplaints(vm, world.ends.at(-1), record.nonce)];
   if (process.guest !== 'running' && vm.spec.restartPolicy !== 'Never') found.push(`the guest is ${process.guest}`);
   if (record.nonce !== vm.spec.restartedAt) found.push('the restart was not answered');
-  const differs = process.spec.vcpus !== vm.spec.vcpus;
+  found.push(...forwardComplaints(vm, process.spec));
+  const differs = process.spec.vcpus !== vm.spec.vcpus || process.seed !== seedOf(simulation, vm);
   if (differs && vm.spec.updateStrategy.type === 'Restart' && process.guest === 'running')
     found.push('the change is not in force');
   if (differs && condition(vm, 'RestartRequired')?.status !== 'True') found.push('RestartRequired is not said');
   return found;
+}
+
+/** Every forward that is wanted is there with a port of its own, as status says, and no other. */
+function forwardComplaints({ spec, status }: VirtualMachine, launched: LaunchSpec): string[] {
+  const wanted = (spec.networks ?? []).flatMap(({ user }) => user?.hostForwards ?? []);
+  const has = forwardsOf(launched);
+  const told = (status?.interfaces ?? []).flatMap(({ forwards = [] }) => forwards);
+  const missing = wanted.filter(
+    ({ hostPort, guestPort }) =>
+      !has.some((one) => one.guestPort === guestPort && one.hostPort === (hostPort ?? one.hostPort)),
+  );
+  return [
+    ...missing.map(({ guestPort }) => `guest port ${guestPort} is not forwarded`),
+    ...(has.length === wanted.length ? [] : [`${has.length} forwards, not ${wanted.length}`]),
+    ...(has.some(({ hostPort }) => hostPort === undefined) ? ['a forward has no port'] : []),
+    ...(told.map(({ hostPort }) => hostPort).join() === has.map(({ hostPort }) => hostPort).join()
+      ? []
+      : ['status tells other forwards']),
+  ];
 }
 
 function diskComplaints(

@@ -1,6 +1,6 @@
 /** The HostDriver over a SimulatedWorld: what the real one sees and does, with faults at will and a journal. */
 import { type Observable, Subject } from 'rxjs';
-import type { EffectiveSpec } from '../../src/api/effective-spec.ts';
+import { type EffectiveSpec, FOLDER_FILES } from '../../src/api/effective-spec.ts';
 import type { Sample } from '../../src/api/virtual-machine-monitor.ts';
 import type { HostAction, VmAction } from '../../src/reconcile/action.ts';
 import {
@@ -91,7 +91,7 @@ export class SimulatedHost implements HostDriver {
     const paths = new Set([
       ...request.paths,
       ...request.vms.flatMap(({ disks, launch, folder }) => [
-        ...disks.map(({ path }) => path),
+        ...disks.flatMap(({ path, image }) => (image?.path === undefined ? path : [path, image.path])),
         ...launch.cdroms.map(({ path }) => path),
         folder,
       ]),
@@ -113,6 +113,7 @@ export class SimulatedHost implements HostDriver {
         vmDirs: new Map(request.vmDirs.map((path) => [path, this.#vmDir(path)])),
         folders,
         files: new Map([...paths].map((path) => [path, this.#file(path)])),
+        ports: world.ports(),
         strangers: [...world.processes.values()]
           .filter(({ pid }) => !owned.has(pid))
           .map(({ pid }) => ({ name: 'stranger', architecture: 'x86_64', pid })),
@@ -129,7 +130,8 @@ export class SimulatedHost implements HostDriver {
   }
 
   #folder(path: string, asked: boolean): SeenFolder {
-    const { record, stop, log, pidfile } = this.#world.folders.get(path) ?? { log: '' };
+    const folder = this.#world.folders.get(path) ?? { log: '' };
+    const { record, stop, log, pidfile, seed } = folder;
     const prefix = `${path}/`;
     return {
       path,
@@ -139,11 +141,13 @@ export class SimulatedHost implements HostDriver {
       stop: parseStopMarker(stop),
       entries: [
         ...(record === undefined ? [] : ['.qemu-operator.json']),
+        ...(seed === undefined ? [] : [FOLDER_FILES.seed]),
         ...[...this.#world.files.keys()]
           .filter((file) => file.startsWith(prefix))
           .map((file) => file.slice(prefix.length)),
       ],
       process: this.#process(path, asked, pidfile),
+      job: folder.job === undefined ? undefined : this.#world.jobAt(folder),
       logTail: asked ? log : '',
     };
   }

@@ -3,9 +3,10 @@
  * without us. What our effects do to it is in simulated-effects.ts.
  */
 import { Subject } from 'rxjs';
-import type { LaunchSpec } from '../../src/api/effective-spec.ts';
+import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
 import type { Architecture, DiskFormat } from '../../src/api/virtual-machine.ts';
-import type { GuestStatus, HeardEnd, HostFacts } from '../../src/reconcile/observed.ts';
+import type { JobFailure, SeenJob } from '../../src/reconcile/job.ts';
+import type { GuestStatus, HeardEnd, HostFacts, SeenPort } from '../../src/reconcile/observed.ts';
 
 export const GI = 1024 ** 3;
 
@@ -24,7 +25,20 @@ export interface SimulatedFolder {
   record?: string | undefined;
   stop?: string | undefined;
   pidfile?: number | undefined;
+  job?: SimulatedJob | undefined;
   log: string;
+  /** The user data in the seed, by its digest. */
+  seed?: string | undefined;
+}
+
+/** A copy of an image: complete some time after it began, unless the host went down meanwhile. */
+export interface SimulatedJob {
+  readonly disk: string;
+  readonly attempt: number;
+  readonly bootID: string;
+  readonly nonce?: string;
+  readonly startedAt: number;
+  readonly image: string;
 }
 
 export interface SimulatedProcess {
@@ -32,8 +46,10 @@ export interface SimulatedProcess {
   readonly startTicks: number;
   readonly startedAt: number;
   readonly folder: string;
-  readonly spec: LaunchSpec;
+  spec: LaunchSpec;
   readonly diskBytes: Map<string, number>;
+  /** As the folder had it at the start. */
+  readonly seed?: string | undefined;
   guest: GuestStatus;
   silent: boolean;
   /** When the guest will have powered itself off, asked to. */
@@ -70,6 +86,12 @@ export const FACTS: HostFacts = {
   kvm: { works: false, reason: '/dev/kvm does not exist' },
 };
 
+/** Capacity of every image. */
+export const IMAGE_BYTES = GI;
+/** Time that a copy takes. */
+const COPY_MS = 3_000;
+const TAKEN = { protocol: 'TCP', hostAddress: '127.0.0.1' } as const;
+
 /** Time a guest takes to follow the power button. */
 const POWERDOWN_MS = 2_000;
 
@@ -84,6 +106,8 @@ export class SimulatedWorld {
   /** Added to the clock of the test. */
   clockSkewMs = 0;
   freeBytes = 100 * GI;
+  /** TCP ports of the loopback that a person's programs listen on. */
+  takenPorts: number[] = [];
   readonly vmDirs = new Map<string, SimulatedVmDir>();
   readonly folders = new Map<string, SimulatedFolder>();
   readonly files = new Map<string, SimulatedFile>();
@@ -93,6 +117,8 @@ export class SimulatedWorld {
   readonly events$ = new Subject<WorldEvent>();
   /** What must never happen, and did. */
   readonly violations: string[] = [];
+  /** What becomes of a copy, by URL or path of its image; absent: it succeeds. */
+  readonly badImages = new Map<string, JobFailure>();
   /** `uid/disk name` of each image that was made. */
   readonly made: string[] = [];
   /** QEMU processes that came up. */
@@ -110,6 +136,17 @@ export class SimulatedWorld {
   /** The host's clock. Guests that were asked to power off do so as it passes. */
   get at(): number {
     return this.#now() + this.clockSkewMs;
+  }
+
+  /** Ports that are listened on, a person's and the guests'. */
+  ports(): SeenPort[] {
+    const guests = [...this.processes.values()].flatMap(({ spec }) => forwardsOf(spec));
+    return [
+      ...this.takenPorts.map((hostPort) => ({ ...TAKEN, hostPort })),
+      ...guests.flatMap(({ protocol, hostAddress, hostPort }) =>
+        hostPort === undefined ? [] : [{ protocol, hostAddress, hostPort }],
+      ),
+    ];
   }
 
   nextPid(): number {
@@ -134,6 +171,29 @@ export class SimulatedWorld {
     };
     this.files.set(path, file);
     return file;
+  }
+
+  /** How far a folder's job is now. */
+  jobAt({ job }: SimulatedFolder): SeenJob {
+    if (job === undefined) throw new Error('there is no job');
+    const { disk, attempt, bootID, nonce, startedAt, image } = job;
+    const ended = this.at - startedAt >= COPY_MS;
+    const died = bootID !== this.bootID;
+    const failure = this.badImages.get(image);
+    return {
+      pid: 1,
+      startTicks: startedAt,
+      bootID,
+      disk,
+      attempt,
+      ...(nonce === undefined ? {} : { nonce }),
+      phase: !ended || died ? 'downloading' : failure === undefined ? 'done' : 'failed',
+      doneBytes: ended ? IMAGE_BYTES : IMAGE_BYTES / 2,
+      totalBytes: IMAGE_BYTES,
+      at: ended ? startedAt + COPY_MS : this.at,
+      ...(ended && !died && failure !== undefined ? { reason: failure, message: 'the simulated image is bad' } : {}),
+      running: !ended && !died,
+    };
   }
 
   /** A file system that is not mounted hides what is on it. */

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ConflictError } from '../../src/api/errors.ts';
 import type { VmAction } from '../../src/reconcile/action.ts';
-import { ActionRunner, type Outcome } from '../../src/reconcile/action-runner.ts';
+import { ActionRunner, type Outcome, type Served } from '../../src/reconcile/action-runner.ts';
 import { EffectError, FencedError } from '../../src/reconcile/driver.ts';
 import { allPromises, VirtualClock } from '../fakes/virtual-clock.ts';
 
@@ -17,9 +17,13 @@ beforeEach(() => {
   runner = new ActionRunner(clock, LIMITS);
 });
 
-async function run(action: VmAction, effect: () => Promise<void> = async () => undefined, key = 'a', generation = 1) {
+const served = (key = 'a'): Served => ({ key, uid: `uid-of-${key}`, generation: 1 });
+const NEWER_SPEC = { ...served(), generation: 2 };
+const NEXT_OF_THE_NAME = { ...served(), uid: 'another' };
+
+async function run(action: VmAction, effect: () => Promise<void> = async () => undefined, key = 'a') {
   const outcomes: Outcome[] = [];
-  runner.start({ key, action, generation, seenAt: 5_000, effect }, (outcome) => outcomes.push(outcome));
+  runner.start({ ...served(key), action, seenAt: 5_000, effect }, (outcome) => outcomes.push(outcome));
   await allPromises();
   return outcomes;
 }
@@ -45,10 +49,10 @@ describe('an action', () => {
   test('waits while as many as may are under way', async () => {
     await run(LAUNCH, never, 'a');
     await run(LAUNCH, never, 'b');
-    expect(runner.heldBack('c', LAUNCH, 1)).toEqual({ forMs: 100 });
-    expect(runner.heldBack('c', RESUME, 1)).toBeUndefined();
+    expect(runner.heldBack(served('c'), LAUNCH)).toEqual({ forMs: 100 });
+    expect(runner.heldBack(served('c'), RESUME)).toBeUndefined();
     await run(RESUME, never, 'c');
-    expect(runner.heldBack('d', RESUME, 1)).toEqual({ forMs: 100 });
+    expect(runner.heldBack(served('d'), RESUME)).toEqual({ forMs: 100 });
   });
 });
 
@@ -57,34 +61,35 @@ describe('a failure', () => {
     const waits: (number | undefined)[] = [];
     for (let attempt = 0; attempt < 5; attempt += 1) {
       await run(RESUME, failing(new EffectError('DiskInUse', 'locked')));
-      waits.push(runner.heldBack('a', RESUME, 1)?.forMs);
+      waits.push(runner.heldBack(served(), RESUME)?.forMs);
       await clock.advance(waits.at(-1) ?? 0);
-      expect(runner.heldBack('a', RESUME, 1)).toBeUndefined();
+      expect(runner.heldBack(served(), RESUME)).toBeUndefined();
     }
     expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 8_000]);
-    expect(runner.failureOf('a', RESUME, 1)).toEqual({
+    expect(runner.failureOf(served(), RESUME)).toEqual({
       reason: 'DiskInUse',
       message: 'resume failed: locked',
       nextAttemptAt: 13_000,
     });
   });
 
-  test('holds back neither another action nor a newer spec', async () => {
+  test('holds back neither another action, nor a newer spec, nor the next object of the name', async () => {
     await run(RESUME, failing(new Error('x')));
-    expect(runner.heldBack('a', NOTE, 1)).toBeUndefined();
-    expect(runner.heldBack('a', RESUME, 2)).toBeUndefined();
-    expect(runner.heldBack('a', RESUME, 1)).toEqual({ forMs: 1_000 });
+    expect(runner.heldBack(served(), NOTE)).toBeUndefined();
+    expect(runner.heldBack(NEWER_SPEC, RESUME)).toBeUndefined();
+    expect(runner.heldBack(NEXT_OF_THE_NAME, RESUME)).toBeUndefined();
+    expect(runner.heldBack(served(), RESUME)).toEqual({ forMs: 1_000 });
   });
 
   test('is history once nothing is to be done', async () => {
     await run(RESUME, failing(new Error('x')));
     runner.rest('a');
-    expect([runner.heldBack('a', RESUME, 1), runner.failureOf('a', RESUME, 1)]).toEqual([undefined, undefined]);
+    expect([runner.heldBack(served(), RESUME), runner.failureOf(served(), RESUME)]).toEqual([undefined, undefined]);
   });
 
   test.each([new ConflictError('x'), new FencedError('x')])('%s is none: somebody else was faster', async (error) => {
     expect(await run(RESUME, failing(error))).toMatchObject([{ ok: false }]);
-    expect([runner.heldBack('a', RESUME, 1), runner.failureOf('a', RESUME, 1)]).toEqual([undefined, undefined]);
+    expect([runner.heldBack(served(), RESUME), runner.failureOf(served(), RESUME)]).toEqual([undefined, undefined]);
   });
 });
 
@@ -93,7 +98,7 @@ describe('the same again and again', () => {
     const at: number[] = [];
     for (let turn = 0; turn < times; turn += 1) {
       for (const action of actions) {
-        await clock.advance(runner.heldBack('a', action, 1)?.forMs ?? 0);
+        await clock.advance(runner.heldBack(served(), action)?.forMs ?? 0);
         at.push(clock.now());
         await run(action);
         runner.rest('a');
@@ -115,14 +120,15 @@ describe('the same again and again', () => {
 
   test('not when it pauses by itself, as the power button every 5 s', async () => {
     for (let turn = 0; turn < 20; turn += 1) {
-      expect(runner.heldBack('a', RESUME, 1)).toBeUndefined();
+      expect(runner.heldBack(served(), RESUME)).toBeUndefined();
       await run(RESUME);
       await clock.advance(5_000);
     }
   });
 
-  test('a newer spec is not slowed down by an older', async () => {
+  test('neither a newer spec nor the next object of the name is slowed down', async () => {
     await loop([RESUME], 6);
-    expect(runner.heldBack('a', RESUME, 2)).toBeUndefined();
+    expect(runner.heldBack(NEWER_SPEC, RESUME)).toBeUndefined();
+    expect(runner.heldBack(NEXT_OF_THE_NAME, RESUME)).toBeUndefined();
   });
 });

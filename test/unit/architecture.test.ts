@@ -15,13 +15,17 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   reconcile: ['api', 'store'],
   qemu: ['api', 'reconcile', 'host'],
   streams: ['api', 'host'],
+  doctor: ['api', 'host', 'qemu', 'reconcile'],
   mcp: ['api', 'store', 'messages', 'reconcile', 'streams'],
-  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'host'],
+  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'host'],
   serve: ['mcp', 'streams', 'api', 'store'],
   /** Plain scripts that run before anything is installed, and the sample guest: they import nothing of ours. */
   setup: [],
   sample: [],
 };
+
+/** The contract's errors are values, and what lies in files on a host has its one format here. */
+const PLAIN_FILES: ReadonlySet<string> = new Set(['reconcile/driver.ts', 'reconcile/record.ts', 'reconcile/job.ts']);
 
 /** Arrows that carry only part of a room: the import must match, and the sentence says what to do otherwise. */
 const NARROW: readonly { from: string; to: string; allows: (found: Import) => boolean; advice: string }[] = [
@@ -34,9 +38,14 @@ const NARROW: readonly { from: string; to: string; allows: (found: Import) => bo
   {
     from: 'qemu',
     to: 'reconcile',
-    // The contract's errors are values, and the record's format has one home.
-    allows: ({ typeOnly, target }) => typeOnly || target === 'reconcile/driver.ts' || target === 'reconcile/record.ts',
+    allows: ({ typeOnly, target }) => typeOnly || PLAIN_FILES.has(target ?? ''),
     advice: 'qemu carries out decisions and makes none: use `import type`, or move the value to api/',
+  },
+  {
+    from: 'doctor',
+    to: 'reconcile',
+    allows: ({ typeOnly }) => typeOnly,
+    advice: 'the doctor reports and decides nothing: use `import type`',
   },
   {
     from: 'cli',

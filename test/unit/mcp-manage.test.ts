@@ -215,6 +215,35 @@ describe('modify', () => {
     expect(await spec('x')).not.toHaveProperty('restartedAt');
   });
 
+  const ready = (status: 'True' | 'False', reason: string) => [
+    { type: 'Ready', status, reason, message: reason, lastTransitionTime: '2026-01-02T03:04:05Z' },
+    {
+      type: 'Running',
+      status: 'False' as const,
+      reason: 'Stopped',
+      message: '',
+      lastTransitionTime: '2026-01-02T03:04:05Z',
+    },
+  ];
+  const lastExit = { reason: 'Crashed', message: 'it crashed', at: '2026-01-02T03:04:05Z' };
+
+  test.each([
+    ['whose launch fails is not in force', { conditions: ready('False', 'LaunchFailed') }, false],
+    ['that waits for its restart neither', { conditions: ready('False', 'CrashLoopBackOff'), lastExit }, false],
+    ['that powered itself off is', { conditions: ready('True', 'GuestPoweredOff') }, true],
+    ['that crashed and is left off is', { conditions: ready('False', 'Crashed'), lastExit }, true],
+  ])('of a VM %s', async (_title, status, isInForce) => {
+    const vm = await bench.addVm('x', { spec: { powerState: 'PoweredOn' }, status });
+    const call = modify({ memory: '4G', wait_seconds: isInForce ? 30 : 1 });
+    // The loop has looked at the newer spec, and nothing runs yet.
+    await expect.poll(async () => (await spec('x'))?.memory).toBe('4Gi');
+    const seen = { ...vm.status, ...status, observedGeneration: 2 };
+    await bench.store.updateStatus('VirtualMachine', vm.metadata, seen, { uid: vm.metadata.uid });
+    expect(await call).toMatchObject({ success: true, data: { details: { completed: isInForce, restarted: false } } });
+    // A launch with the former figures that is under way is followed by one with these.
+    expect((await spec('x'))?.restartedAt === undefined).toBe(isInForce);
+  });
+
   test('touches only the disk that was meant', async () => {
     const disks = [
       { name: 'a', size: '1Gi' },

@@ -8,8 +8,8 @@ import { GONE, present } from '../fakes/subjects.ts';
 
 const VM = storedVm();
 
-function decision(reason: string, kind = 'wait'): Decision {
-  return { kind, reason, message: '' } as Decision;
+function decision(reason: string, kind = 'wait'): { decision: Decision } {
+  return { decision: { kind, reason, message: '' } as Decision };
 }
 
 test.each<[string, Phase]>([
@@ -27,6 +27,12 @@ test.each<[string, Phase]>([
 test('without a process, what only a person can mend has failed', () => {
   expect(phaseOf(VM, decision('InvalidSpec', 'blocked'), GONE)).toBe('Failed');
   expect(phaseOf(VM, decision('PausedByOperator', 'blocked'), GONE)).toBe('Stopped');
+});
+
+test('an action that failed is told where no process is there, and only there', () => {
+  const failed = { ...decision('Starting', 'act'), failure: { reason: 'LaunchFailed', message: '', nextAttemptAt: 0 } };
+  expect(phaseOf(VM, failed, GONE)).toBe('Failed');
+  expect(phaseOf(VM, failed, present('running'))).toBe('Running');
 });
 
 test.each<[GuestStatus, Phase]>([

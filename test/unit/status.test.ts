@@ -258,7 +258,17 @@ test('a failed action is the reason, and says when it is tried again', () => {
   const failure = { reason: 'PortInUse', message: 'launch failed: in use', nextAttemptAt: NOON + 4_000 };
   const found = seen(given, undefined, failure);
   expect(conditions(found)).toContain('Ready=False/PortInUse');
-  expect(found).toMatchObject({ message: 'launch failed: in use', nextAttemptAt: '2026-01-05T12:00:04Z' });
+  expect(found).toMatchObject({
+    phase: 'Failed',
+    message: 'launch failed: in use; tried again at 2026-01-05T12:00:04Z',
+    nextAttemptAt: '2026-01-05T12:00:04Z',
+  });
+  // The next attempt is no news.
+  const later = seen(given, found, { ...failure, nextAttemptAt: NOON + 9_000 });
+  expect(later.message).toContain('12:00:09Z');
+  expect(later.history).toEqual([
+    { at: '2026-01-05T12:00:00Z', reason: 'PortInUse', message: 'launch failed: in use' },
+  ]);
 });
 
 describe('disks', () => {

@@ -2,7 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import { ANNOTATIONS } from '../../src/api/meta.ts';
 import { decide } from '../../src/reconcile/decide.ts';
-import { decideLiveGrowth, inside } from '../../src/reconcile/storage.ts';
+import { inside } from '../../src/reconcile/paths.ts';
+import { decideLiveGrowth } from '../../src/reconcile/storage.ts';
 import { GI } from '../fakes/simulated-world.ts';
 import { file, type Given, GONE, noFile, ROOT, someHost, someRecord, subject } from '../fakes/subjects.ts';
 

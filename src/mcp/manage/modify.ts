@@ -1,12 +1,14 @@
 /** action modify: memory and vCPUs (with a restart where the VM runs) and the growth of a disk. */
+import { findCondition } from '../../api/conditions.ts';
 import { type EffectiveDisk, effectiveSpec } from '../../api/effective-spec.ts';
 import { formatQuantity, parseQuantity, qemuSize, toMiB } from '../../api/quantity.ts';
-import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import type { DiskSpec, VirtualMachine } from '../../api/virtual-machine.ts';
+import { firstVersion } from '../../store/watching.ts';
 import { parseDisk, parseMemory } from '../disk-argument.ts';
 import { type Envelope, Refusal } from '../envelope.ts';
 import { askLookAtVm, now } from '../looks.ts';
-import { firstVersion } from '../watching.ts';
 import { patchDisks, seenSizeOf, sizeOf } from './disks.ts';
+import { rehearse } from './dry-run.ts';
 import { endingOf, goneWhileWaiting, isCurrent, stalled, unfinished } from './outcome.ts';
 import { isSettledRunning, isStopped } from './power.ts';
 import { answer, type Call, type ExistingVm } from './request.ts';
@@ -45,8 +47,12 @@ export async function modify(call: Call, found: ExistingVm): Promise<Envelope> {
   }
   const needsProcess = fields.includes('memory') || fields.includes('vcpus') || pendingOf(vm, args);
   const restarts = needsProcess && vm.status?.pid !== undefined && isOn(vm);
-  const patched = await write(call, vm, plan, restarts ? { restartedAt: now() } : {});
-  const ending = await endingOf(call, patched, (seen) => isInForce(seen) && (!restarts || isSettledRunning(seen)));
+  // A launch that is owed takes the new figures, and one that is under way with the old ones is followed by another.
+  const launches = restarts || (needsProcess && owesLaunch(vm));
+  const more = launches ? { restartedAt: now() } : {};
+  if (args.dry_run === true) return rehearse(call, found, { ...plan.spec, ...more, ...grown(vm, plan) });
+  const patched = await write(call, vm, plan, more);
+  const ending = await endingOf(call, patched, (seen) => isInForce(seen) && (!launches || isSettledRunning(seen)));
   const details = { ...plan.details, restarted: restarts };
   if (ending.kind === 'gone') throw goneWhileWaiting(call);
   if (ending.kind === 'stalled') throw stalled(call, ending, details);
@@ -67,11 +73,28 @@ function write(
   if (disk === undefined) {
     return context.store.patch('VirtualMachine', vm.metadata, { spec }, { uid: vm.metadata.uid });
   }
-  return patchDisks(context.store, vm, (one) => (one.name === disk.name ? { ...one, size: disk.size } : one), spec);
+  return patchDisks(context.store, vm, sized(disk), spec);
+}
+
+const sized =
+  ({ name, size }: NonNullable<Plan['disk']>) =>
+  (one: DiskSpec): DiskSpec =>
+    one.name === name ? { ...one, size } : one;
+
+function grown({ spec }: VirtualMachine, { disk }: Plan): { readonly disks?: readonly DiskSpec[] } {
+  return disk === undefined ? {} : { disks: (spec.disks ?? []).map(sized(disk)) };
 }
 
 function isOn({ spec }: VirtualMachine): boolean {
   return spec.powerState === undefined || spec.powerState === 'PoweredOn';
+}
+
+/** No process, though there is to be one; a VM that ended by itself and is left off has none to come. */
+function owesLaunch(vm: VirtualMachine): boolean {
+  const { status } = vm;
+  const ready = findCondition(status?.conditions, 'Ready');
+  const atRest = ready?.status === 'True' || (ready !== undefined && ready.reason === status?.lastExit?.reason);
+  return isOn(vm) && isStopped(vm) && !atRest;
 }
 
 /** An earlier modify may still wait for its restart. */
@@ -90,7 +113,7 @@ function isInForce(vm: VirtualMachine): boolean {
     if (size === undefined || seen === undefined) return true;
     return (parseQuantity(seen) ?? 0) >= (parseQuantity(size) ?? 0);
   });
-  if (isStopped(vm)) return disks;
+  if (isStopped(vm)) return disks && !owesLaunch(vm);
   const memory = toMiB(parseQuantity(status?.memory ?? '') ?? 0) === toMiB(parseQuantity(spec.memory) ?? 0);
   return disks && memory && status?.vcpus === spec.vcpus;
 }
@@ -123,7 +146,7 @@ async function planDisk(call: Call, found: ExistingVm, plan: Plan): Promise<void
   if (size === undefined) throw diskRefusal(context.say.diskSizeNeeded());
   const disk = targetOf(call, found, path);
   const bytes = parseQuantity(size) ?? 0;
-  if (disk.format === 'raw') await requireGrown(call, found.vm, disk, bytes);
+  if (disk.format === 'raw') await requireRawGrown(call, found.vm, disk, bytes);
   const before = sizeOf(found.vm, disk) ?? 0;
   if (bytes < before) throw diskRefusal(context.say.diskCannotShrink(disk.path, qemuSize(before)), 'DiskCannotShrink');
   if (bytes === disk.sizeBytes) {
@@ -150,16 +173,22 @@ function targetOf({ context }: Call, { vm, host }: ExistingVm, path: string | un
 }
 
 /** A raw file is grown by hand; a look may be older than that. */
-async function requireGrown({ context }: Call, vm: VirtualMachine, disk: EffectiveDisk, bytes: number): Promise<void> {
-  const grown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
-  if (grown(vm)) return;
+async function requireRawGrown(
+  { args, context }: Call,
+  vm: VirtualMachine,
+  disk: EffectiveDisk,
+  bytes: number,
+): Promise<void> {
+  const isGrown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
+  if (isGrown(vm)) return;
+  const refusal = diskRefusal(context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes), 'RawDiskNotGrown');
+  if (args.dry_run === true) throw refusal;
   await askLookAtVm(context.store, vm);
   const fresh = await firstVersion(context.store, 'VirtualMachine', {
     ref: vm.metadata,
     forMs: FRESH_LOOK_MS,
     signal: context.signal,
-    accept: (seen) => (seen !== undefined && grown(seen) ? true : undefined),
+    accept: (seen) => (seen !== undefined && isGrown(seen) ? true : undefined),
   });
-  if (fresh !== true)
-    throw diskRefusal(context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes), 'RawDiskNotGrown');
+  if (fresh !== true) throw refusal;
 }

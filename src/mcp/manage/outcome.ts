@@ -2,8 +2,8 @@
 import { findCondition, isTrue } from '../../api/conditions.ts';
 import { oneLine } from '../../api/errors.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import { firstVersion } from '../../store/watching.ts';
 import { type Envelope, Refusal } from '../envelope.ts';
-import { firstVersion } from '../watching.ts';
 import { answer, type Call, timeLeft } from './request.ts';
 
 /** What a version of the object means for the call. `unfinished` ends the waiting: nothing more will come in time. */
@@ -113,6 +113,8 @@ const FIELDS: Readonly<Record<string, string | undefined>> = {
   StorageMissing: 'disk',
   NameConflict: 'name',
   PathTooLong: 'vm_dir',
+  VMDirMissing: 'vm_dir',
+  ClaimedByAnother: 'vm_dir',
   QEMUNotInstalled: 'arch',
   QEMUTooOld: 'arch',
 };

@@ -1,0 +1,86 @@
+/** What the tools answer where a change cannot come into force: never that it has. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type McpSession, makePlace, openMcp, pidOf } from './mcp-client.ts';
+
+const place = makePlace();
+let mcp: McpSession;
+
+beforeAll(async () => {
+  mcp = await openMcp(place);
+});
+afterAll(async () => {
+  await mcp.close();
+  place.clear();
+});
+
+/** No machine of QEMU's has as many CPUs. */
+const TOO_MANY_CPUS = 1024;
+
+test('a launch that fails: neither start nor modify is complete, and the answer says why', async () => {
+  const name = 'crowded';
+  const made = await mcp.call('manage_vm', {
+    name,
+    action: 'create',
+    arch: 'x86_64',
+    disk: 'size=1M',
+    vcpus: TOO_MANY_CPUS,
+  });
+  expect(made).toMatchObject({ success: true });
+  const started = await mcp.call('manage_vm', { name, action: 'start', wait_seconds: 5 });
+  expect(started).toMatchObject({ success: true, data: { details: { completed: false } } });
+  expect(started.message).toContain(`Invalid SMP CPUs ${TOO_MANY_CPUS}`);
+  expect(started.message).toMatch(/; tried again at 20\d\d-\S+Z/);
+  expect(started.data.details.phase).toBe('Failed');
+
+  const modified = await mcp.call('manage_vm', { name, action: 'modify', memory: '64M', wait_seconds: 5 });
+  expect(modified).toMatchObject({ success: true, data: { details: { completed: false, restarted: false } } });
+  expect(modified.message).toContain(`Invalid SMP CPUs ${TOO_MANY_CPUS}`);
+
+  const mended = await mcp.call('manage_vm', { name, action: 'modify', vcpus: 1 });
+  expect(mended).toMatchObject({ success: true, data: { details: { completed: true } } });
+  expect(pidOf(place.vmDir, name)).toBeGreaterThan(0);
+  await mcp.call('manage_vm', { name, action: 'delete', force: true });
+});
+
+test('the same name again and again: no answer is slower for it', async () => {
+  const name = 'again';
+  for (let turn = 0; turn < 8; turn += 1) {
+    const iso = `${place.root}/missing.iso`;
+    const refused = await mcp.call('manage_vm', { name, action: 'create', arch: 'x86_64', iso });
+    expect(refused).toMatchObject({ success: false, data: { error: { code: 'ISONotFound' } } });
+  }
+  const made = await mcp.call('manage_vm', {
+    name,
+    action: 'create',
+    arch: 'x86_64',
+    disk: 'size=1M',
+    wait_seconds: 8,
+  });
+  expect(made).toMatchObject({ success: true, data: { details: { completed: true } } });
+});
+
+test.each([
+  ['that can never be made', '/proc/x', 'VMDirMissing', /cannot be made/],
+  ['that another store works in', '', 'ClaimedByAnother', /another store/],
+])('a vm_dir %s is refused, and the object taken back', async (_title, folder, code, why) => {
+  const vmDir = folder || join(place.root, 'theirs');
+  if (folder === '') {
+    mkdirSync(vmDir);
+    writeFileSync(join(vmDir, '.qemu-operator.json'), '{"storeUID":"theirs","hostUID":"theirs","epoch":1}\n');
+  }
+  const call = { name: 'elsewhere', action: 'create', arch: 'x86_64', disk: 'size=1M', vm_dir: vmDir };
+  const refused = await mcp.call('manage_vm', call);
+  expect(refused).toMatchObject({
+    success: false,
+    data: { error: { code, field: 'vm_dir' }, details: { removed: true } },
+  });
+  expect(refused.message).toMatch(why);
+  expect(readdirSync(place.store, { recursive: true }).map(String)).not.toContainEqual(
+    expect.stringMatching('elsewhere'),
+  );
+  const made = await mcp.call('manage_vm', { ...call, vm_dir: join(place.root, 'other') });
+  expect(made).toMatchObject({ success: true, data: { details: { completed: true } } });
+  await mcp.call('manage_vm', { name: 'elsewhere', action: 'delete' });
+});
