@@ -3,11 +3,12 @@
  * removed before it lets go. Reading it disturbs nobody, unlike trying the lock. It is believed only while that very
  * process lives; where it is absent or not to be believed, the lock alone counts.
  */
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LoopRole } from './cli/session.ts';
+import type { Holder } from './doctor/service-checks.ts';
 
-interface Holder {
+interface Note {
   readonly pid: number;
   /** Start of the process in clock ticks since boot: a pid alone may be somebody else's by now. */
   readonly startTicks: number;
@@ -25,10 +26,10 @@ export class LoopHolder {
   write(kind: LoopRole): void {
     const startTicks = startTicksOf(process.pid);
     if (startTicks === undefined) return;
-    const holder: Holder = { pid: process.pid, startTicks, kind };
+    const note: Note = { pid: process.pid, startTicks, kind };
     const partial = `${this.#path}.${process.pid}`;
     try {
-      writeFileSync(partial, `${JSON.stringify(holder)}\n`, { mode: 0o600 });
+      writeFileSync(partial, `${JSON.stringify(note)}\n`, { mode: 0o600 });
       renameSync(partial, this.#path);
     } catch {
       this.#remove(partial);
@@ -49,10 +50,11 @@ export class LoopHolder {
     }
   }
 
-  read(): LoopRole | undefined {
+  read(): Holder | undefined {
     try {
-      const { pid, startTicks, kind } = JSON.parse(readFileSync(this.#path, 'utf8')) as Holder;
-      return startTicksOf(pid) === startTicks ? kind : undefined;
+      const { pid, startTicks, kind } = JSON.parse(readFileSync(this.#path, 'utf8')) as Note;
+      if (startTicksOf(pid) !== startTicks) return undefined;
+      return { pid, kind, since: `${statSync(this.#path).mtime.toISOString().slice(0, 19)}Z` };
     } catch {
       return undefined;
     }

@@ -1,17 +1,19 @@
 /** The real things behind a session: the file store, the local host, the loop. */
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { isAbsolute, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import type { Subscription } from 'rxjs';
 import { type Manifest, parseManifest } from './api/admission.ts';
 import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
 import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
-import type { GlobalOptions, LoopRole, LoopSupervisor, Session, SessionOptions } from './cli/session.ts';
+import type { GlobalOptions, LoopRole, LoopSupervisor, Machine, Session, SessionOptions } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
 import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
+import { SecretFolder } from './store/secret-folder.ts';
+import type { SecretReader } from './store/store.ts';
 
 export async function openSession(options: SessionOptions): Promise<Session> {
   const storeDir = storeFolder(options);
@@ -22,9 +24,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     await store.close();
     throw error;
   }
-  const loop = new FileStoreLoop(store, options.role ?? 'command');
+  const secrets = new SecretFolder(join(storeDir, '.state', 'secrets'));
+  const loop = new FileStoreLoop(store, secrets, options.role ?? 'command');
   return {
     store,
+    secrets,
     storeDir,
     loop,
     shellFor: () => new LocalShell(),
@@ -33,6 +37,19 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       await store.close();
     },
   };
+}
+
+/** This machine without its store: what a command may look at that must not make one. */
+export const machine: Machine = {
+  storeDir: storeFolder,
+  vmDir: (options) => vmFolder(options, couldMake),
+  openStore: async (dir) => (existsSync(join(dir, '.state', 'store.db')) ? openFileStore({ dir }) : undefined),
+  shell: () => new LocalShell(),
+  loopHolder: (storeDir) => new LoopHolder(storeDir).read(),
+};
+
+export function storeExists(options: GlobalOptions): boolean {
+  return existsSync(join(storeFolder(options), '.state'));
 }
 
 /** Never the current folder: a command started elsewhere must find the same VMs. */
@@ -48,15 +65,31 @@ function absoluteOr(value: string | undefined, otherwise: string): string {
   return value !== undefined && isAbsolute(value) ? value : otherwise;
 }
 
-function vmFolder({ vmDir }: GlobalOptions): string {
+/** @param isUsable whether the default folder will do */
+function vmFolder({ vmDir }: GlobalOptions, isUsable: (path: string) => boolean): string {
   const named = vmDir ?? process.env['QEMU_OPERATOR_VM_DIR'];
   if (named !== undefined && named !== '') return resolve(named);
+  if (isUsable(DEFAULT_VM_DIR)) return DEFAULT_VM_DIR;
+  return join(absoluteOr(process.env['XDG_DATA_HOME'], join(homedir(), '.local', 'share')), 'qemu-operator');
+}
+
+function canMake(path: string): boolean {
   try {
-    mkdirSync(DEFAULT_VM_DIR, { recursive: true });
-    accessSync(DEFAULT_VM_DIR, constants.W_OK);
-    return DEFAULT_VM_DIR;
+    mkdirSync(path, { recursive: true });
+    accessSync(path, constants.W_OK);
+    return true;
   } catch {
-    return join(absoluteOr(process.env['XDG_DATA_HOME'], join(homedir(), '.local', 'share')), 'qemu-operator');
+    return false;
+  }
+}
+
+/** The same without making it. */
+function couldMake(path: string): boolean {
+  try {
+    accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -73,7 +106,7 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
       },
     ]);
   }
-  const spec = { local: {}, vmDir: vmFolder(options), allowedPaths: ['/'] };
+  const spec = { local: {}, vmDir: vmFolder(options, canMake), allowedPaths: ['/'] };
   const manifest = parseManifest({
     apiVersion: API_VERSION,
     kind: 'Host',
@@ -91,14 +124,16 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
 
 class FileStoreLoop implements LoopSupervisor {
   readonly #store: FileStore;
+  readonly #secrets: SecretReader;
   readonly #role: LoopRole;
   readonly #holder: LoopHolder;
   readonly #listeners: ((event: ControllerEvent) => void)[] = [];
   #lock: { release(): void } | undefined;
   #subscription: Subscription | undefined;
 
-  constructor(store: FileStore, role: LoopRole) {
+  constructor(store: FileStore, secrets: SecretReader, role: LoopRole) {
     this.#store = store;
+    this.#secrets = secrets;
     this.#role = role;
     this.#holder = new LoopHolder(store.dir);
   }
@@ -121,9 +156,9 @@ class FileStoreLoop implements LoopSupervisor {
 
   whoRuns(): 'here' | 'service' | 'command' | 'nobody' {
     if (this.running) return 'here';
-    const role = this.#holder.read();
-    if (role === undefined) return 'nobody';
-    return role === 'command' ? 'command' : 'service';
+    const holder = this.#holder.read();
+    if (holder === undefined) return 'nobody';
+    return holder.kind === 'command' ? 'command' : 'service';
   }
 
   async standBy(signal: AbortSignal, onStarted?: () => void): Promise<void> {
@@ -150,7 +185,11 @@ class FileStoreLoop implements LoopSupervisor {
       import('./qemu/driver.ts'),
     ]);
     if (this.#lock !== lock) return;
-    const events$ = runController({ store: this.#store, driverFor: () => new QemuDriver(new LocalShell()) });
+    const events$ = runController({
+      store: this.#store,
+      secrets: this.#secrets,
+      driverFor: () => new QemuDriver(new LocalShell()),
+    });
     this.#subscription = events$.subscribe((event) => {
       for (const listener of this.#listeners) listener(event);
     });

@@ -17,7 +17,7 @@ export const USERS_VARIABLE = 'QEMU_OPERATOR_TEST_USERS';
 /** Folders whose entries are compared. What the product would write for this user is under them or in PLACES. */
 const FOLDERS = ['/tmp', '/var/tmp', '/run', '/var/lib', homedir()];
 
-/** Places of the product deeper than that. The cache keeps the guest's disk between runs, and only that. */
+/** Places of the product deeper than that. The cache keeps the guest's disk and its SSH server between runs, and only that. */
 const PLACES = [
   join(homedir(), '.config', 'qemu-operator'),
   join(homedir(), '.local', 'share', 'qemu-operator'),
@@ -27,7 +27,7 @@ const PLACES = [
   '/run/netns',
 ];
 
-const KEPT_IN_CACHE = /^(linux-x86_64-.*\.qcow2|\.lock)$/;
+const KEPT_IN_CACHE = /^(linux-x86_64-.*\.qcow2|dropbear-.*\.gz|\.lock)$/;
 
 function entries(folder) {
   try {

@@ -3,7 +3,9 @@
  * loop, `plan` and the tools foresee the same.
  */
 import { createHash } from 'node:crypto';
+import { cloudInitChanges, type LaunchCloudInit, launchCloudInit } from './cloud-init.ts';
 import type { Host } from './host.ts';
+import type { HostForward } from './networks.ts';
 import { parseQuantity, toMiB } from './quantity.ts';
 import type { Architecture, DiskFormat, DiskSpec, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
 
@@ -17,8 +19,10 @@ export interface LaunchSpec {
   readonly accelerator: 'Auto' | 'KVM' | 'TCG';
   readonly disks: readonly { readonly name: string; readonly path: string; readonly format: DiskFormat }[];
   readonly cdroms: readonly { readonly name: string; readonly path: string }[];
-  readonly networks: readonly { readonly name: string; readonly mac: string }[];
+  readonly networks: readonly LaunchNetwork[];
   readonly vnc: boolean;
+  /** Absent: no seed. */
+  readonly cloudInit?: LaunchCloudInit | undefined;
 }
 
 /** What a disk is made from: exactly one of url and path. */
@@ -26,6 +30,20 @@ export interface EffectiveImage {
   readonly url?: string;
   readonly path?: string;
   readonly checksum?: { readonly algorithm: 'sha256' | 'sha512'; readonly digest: string };
+}
+
+/** User-mode where no bridge is named. */
+export interface LaunchNetwork {
+  readonly name: string;
+  readonly mac: string;
+  readonly bridge?: string | undefined;
+  /** Absent: none. */
+  readonly forwards?: readonly HostForward[] | undefined;
+}
+
+/** The forwards of a launch, with the name of their network. */
+export function forwardsOf({ networks }: LaunchSpec): (HostForward & { readonly network: string })[] {
+  return networks.flatMap(({ name, forwards = [] }) => forwards.map((forward) => ({ ...forward, network: name })));
 }
 
 export interface EffectiveDisk {
@@ -60,12 +78,17 @@ export const FOLDER_FILES = {
   consoleHolder: 'console.holder',
   vnc: 'vnc.sock',
   firmwareVariables: 'efivars.fd',
+  // A seed that a person made may well be `seed.iso`.
+  seed: '.qemu-operator.seed.iso',
   job: 'job.json',
   jobScript: 'job.sh',
   jobLock: 'job.lock',
   jobHeaders: 'job.headers',
   jobErrors: 'job.err',
 } as const;
+
+/** How the files begin that hold a picture of the screen for a moment. */
+export const SCREENSHOT_PREFIX = '.screenshot.';
 
 /** Name of the marker in a vmDir. */
 export const MARKER_FILE = '.qemu-operator.json';
@@ -79,8 +102,14 @@ export function vmNameOf(vm: Pick<VirtualMachine, 'metadata' | 'spec'>): string 
 
 /**
  * @param uuid the one kept in the VM's record, used where the spec says none; absent before its first launch
+ * @param secretDigest of the value that cloudInit.userDataSecretRef names; absent where nobody looked or it is not there
  */
-export function effectiveSpec(vm: VirtualMachine, host: Pick<Host, 'spec'>, uuid?: string): EffectiveSpec {
+export function effectiveSpec(
+  vm: VirtualMachine,
+  host: Pick<Host, 'spec'>,
+  uuid?: string,
+  secretDigest?: string,
+): EffectiveSpec {
   const { spec } = vm;
   const vmName = vmNameOf(vm);
   const vmDir = spec.vmDir ?? host.spec.vmDir;
@@ -97,7 +126,9 @@ export function effectiveSpec(vm: VirtualMachine, host: Pick<Host, 'spec'>, uuid
       ...(disk.reclaimPolicy === undefined ? {} : { reclaimPolicy: disk.reclaimPolicy }),
     };
   });
-  return { vmName, vmDir, folder, disks, launch: launchSpec(spec, disks, spec.uuid ?? uuid ?? vm.metadata.uid) };
+  const launch = launchSpec(spec, disks, spec.uuid ?? uuid ?? vm.metadata.uid);
+  const cloudInit = spec.cloudInit && launchCloudInit(spec.cloudInit, vm.metadata, secretDigest);
+  return { vmName, vmDir, folder, disks, launch: cloudInit === undefined ? launch : { ...launch, cloudInit } };
 }
 
 function effectiveImage({ url, path, checksum }: NonNullable<DiskSpec['image']>): EffectiveImage {
@@ -111,7 +142,7 @@ function effectiveImage({ url, path, checksum }: NonNullable<DiskSpec['image']>)
 
 function launchSpec(spec: VirtualMachineSpec, disks: readonly EffectiveDisk[], uuid: string): LaunchSpec {
   const cdroms = (spec.cdroms ?? []).map(({ name, path }) => ({ name, path }));
-  const networks = spec.networks ?? [{ name: 'net0', user: {} }];
+  const networks: NonNullable<VirtualMachineSpec['networks']> = spec.networks ?? [{ name: 'net0', user: {} }];
   return {
     uuid,
     architecture: spec.architecture,
@@ -121,7 +152,12 @@ function launchSpec(spec: VirtualMachineSpec, disks: readonly EffectiveDisk[], u
     accelerator: spec.accelerator,
     disks: disks.map(({ name, path, format }) => ({ name, path, format })),
     cdroms,
-    networks: networks.map(({ name, mac }) => ({ name, mac: mac ?? derivedMac(uuid, name) })),
+    networks: networks.map(({ name, mac, user, bridge }) => ({
+      name,
+      mac: mac ?? derivedMac(uuid, name),
+      ...(bridge === undefined ? {} : { bridge: bridge.name }),
+      ...(user?.hostForwards === undefined || user.hostForwards.length === 0 ? {} : { forwards: user.hostForwards }),
+    })),
     vnc: spec.graphics === undefined ? cdroms.length > 0 : spec.graphics.vnc !== undefined,
   };
 }
@@ -135,11 +171,14 @@ function derivedMac(uuid: string, name: string): string {
 export interface PendingChange {
   /** As in `spec.disks[root].path`. */
   readonly path: string;
-  readonly from?: string;
-  readonly to?: string;
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
 }
 
-/** What a running process lacks of the wanted spec, over fields that both versions know. */
+/**
+ * What a running process lacks of the wanted spec until its next start, over fields that both versions know.
+ * Forwards are none: they follow the spec at once.
+ */
 export function pendingChanges(launched: LaunchSpec, wanted: LaunchSpec): PendingChange[] {
   const changes: PendingChange[] = [];
   const compare = (path: string, from: unknown, to: unknown) => {
@@ -154,8 +193,12 @@ export function pendingChanges(launched: LaunchSpec, wanted: LaunchSpec): Pendin
   compare('spec.graphics.vnc', launched.vnc, wanted.vnc);
   compareLists('spec.disks', launched.disks, wanted.disks, ({ path, format }) => `${path} (${format})`, changes);
   compareLists('spec.cdroms', launched.cdroms, wanted.cdroms, ({ path }) => path, changes);
-  compareLists('spec.networks', launched.networks, wanted.networks, ({ mac }) => mac, changes);
-  return changes;
+  compareLists('spec.networks', launched.networks, wanted.networks, networkWords, changes);
+  return [...changes, ...cloudInitChanges(launched.cloudInit, wanted.cloudInit)];
+}
+
+function networkWords({ mac, bridge }: LaunchNetwork): string {
+  return bridge === undefined ? mac : `${mac} (bridge ${bridge})`;
 }
 
 function mebibytes(count: number | undefined): string | undefined {
@@ -188,5 +231,26 @@ function compareLists<T extends { readonly name: string }>(
 
 /** A short stable digest of what a process would be started from: a crash back-off ends when it changes. */
 export function launchDigest(spec: LaunchSpec): string {
-  return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
+  return createHash('sha256')
+    .update(JSON.stringify(asAsked(spec)))
+    .digest('hex')
+    .slice(0, 16);
+}
+
+/** Without the ports that were chosen: another choice is no other spec. */
+function asAsked(spec: LaunchSpec): LaunchSpec {
+  const networks = spec.networks.map(({ forwards, ...network }) => ({
+    ...network,
+    ...(forwards === undefined
+      ? {}
+      : {
+          forwards: forwards.map(({ allocated, hostPort, protocol, hostAddress, guestPort }) => ({
+            protocol,
+            hostAddress,
+            ...(allocated === true || hostPort === undefined ? {} : { hostPort }),
+            guestPort,
+          })),
+        }),
+  }));
+  return { ...spec, networks };
 }

@@ -88,6 +88,13 @@ export const KIND_INFO: Readonly<Record<Kind, KindInfo>> = {
         description: 'Use of its vCPUs at the last sample.',
       },
       {
+        name: 'Ports',
+        type: 'string',
+        jsonPath: '.status.ports',
+        priority: 1,
+        description: 'Ports of the host that lead to the guest.',
+      },
+      {
         name: 'Accel',
         type: 'string',
         jsonPath: '.status.accelerator',

@@ -21,6 +21,8 @@ export const ANNOTATIONS = {
   provisioned: `${GROUP}/provisioned`,
   /** On a Host: the machine-id whose vmDir was claimed. */
   claimed: `${GROUP}/claimed`,
+  /** On a Host: which boot of it is ending (host-shutdown.ts). Its guests are stopped, and none is started in that boot. */
+  hostShutdown: `${GROUP}/host-shutdown`,
   /** Any text; a new one asks for a look now instead of at the next resync. */
   lookRequestedAt: `${GROUP}/look-requested-at`,
 } as const;

@@ -51,6 +51,36 @@ export const subdomain = (maxLength: number) =>
     'lower case letters, digits, "-" and ".", each part beginning and ending with a letter or digit',
   ).min(1);
 
+/** A name of a machine in the DNS: labels of at most 63 characters, joined by dots. */
+export const hostname = () =>
+  matching(
+    253,
+    /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$/,
+    'a host name: lower case letters, digits and "-" in parts of at most 63 characters, joined by "."',
+  ).min(1);
+
+/** A key of a Secret, as Kubernetes has them. */
+export const secretKey = () =>
+  matching(
+    253,
+    /^([-_a-zA-Z0-9]|\.[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$/,
+    'letters, digits, "-", "_" and ".", not beginning with ".."',
+  ).min(1);
+
+/** One public key as authorized_keys(5) has it. */
+export const authorizedKey = () =>
+  matching(
+    8192,
+    /^([^\x00-\x1f\x7f]* )?(ssh|ecdsa|sk)-[-a-z0-9@.]+ [A-Za-z0-9+/]{16,}={0,3}( [^\x00-\x1f\x7f]*)?$/,
+    'a public key: one line such as "ssh-ed25519 AAAA... name"',
+  ).min(1);
+
+/** Text that is passed on as UTF-8. Half a surrogate pair has no bytes there. */
+export const wholeText = (maxLength: number) =>
+  text(maxLength)
+    .min(1)
+    .refine((value) => value.isWellFormed(), 'well-formed Unicode');
+
 /** A name on a host: one path segment that is safe as a folder and as a word of a command line. */
 export const VM_NAME = /^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
 export const vmName = () =>
@@ -67,6 +97,21 @@ export const mac = () =>
     /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/,
     'a unicast MAC address in lower case such as 52:54:00:12:34:56',
   );
+
+export const ipv4 = () =>
+  matching(
+    15,
+    /^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$/,
+    'an IPv4 address such as 127.0.0.1',
+  );
+
+/** A network interface as Linux names them, without what an option list or a path would understand. */
+export const interfaceName = () =>
+  matching(
+    15,
+    /^[A-Za-z0-9][A-Za-z0-9_.-]*$/,
+    'a network interface: 1 to 15 letters, digits, "_", "." and "-", beginning with a letter or digit',
+  ).min(1);
 
 /** One segment: anything but a slash and control characters, and neither `.` nor `..`. */
 const SEGMENT =

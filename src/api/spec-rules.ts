@@ -8,6 +8,7 @@ import { type FieldIssue, quoteValue } from './errors.ts';
 import type { Host, HostSpec } from './host.ts';
 import type { ObjectOf, SpecOf } from './kinds.ts';
 import { ANNOTATIONS, isNamespaced, type Kind } from './meta.ts';
+import { forwardWords, hostEnd } from './networks.ts';
 import { parseQuantity } from './quantity.ts';
 import type { DiskSpec, VirtualMachine, VirtualMachineSpec } from './virtual-machine.ts';
 
@@ -52,8 +53,15 @@ function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssu
     ...repeated('spec.networks', networks, 'name', 'is the name of another entry'),
     ...repeated('spec.disks', disks, 'path', 'is the path of another disk of this VM'),
     ...repeated('spec.networks', networks, 'mac', 'is the mac of another network of this VM'),
+    ...networks.flatMap(networkIssues),
   );
   issues.push(...disks.flatMap(({ name: disk, image }) => imageIssues(`spec.disks[${disk}].image`, image)));
+  if (spec.cloudInit?.userData !== undefined && spec.cloudInit.userDataSecretRef !== undefined) {
+    issues.push({
+      field: 'spec.cloudInit.userDataSecretRef',
+      message: 'must be absent where userData is set: a guest has one user data',
+    });
+  }
   for (const { name: cdrom, path } of cdroms) {
     if (!disks.some((disk) => disk.path === path)) continue;
     issues.push({
@@ -78,6 +86,30 @@ function imageIssues(field: string, image: DiskSpec['image']): FieldIssue[] {
         },
       ]
     : [];
+}
+
+type Network = NonNullable<VirtualMachineSpec['networks']>[number];
+
+function networkIssues({ name, user, bridge }: Network): FieldIssue[] {
+  const field = `spec.networks[${name}]`;
+  if ((user === undefined) === (bridge === undefined)) {
+    const said = user === undefined ? 'neither is set' : 'both are set';
+    return [{ field, message: `set either user or bridge: ${said}` }];
+  }
+  const forwards = user?.hostForwards ?? [];
+  return forwards.flatMap((forward, index) => {
+    const again = (words: typeof hostEnd) =>
+      forwards.slice(0, index).some((earlier) => words(earlier) === words(forward));
+    if (forward.hostPort !== undefined) {
+      const value = `"${hostEnd(forward)}"`;
+      return again(hostEnd)
+        ? [{ field: `${field}.user.hostForwards[${index}].hostPort`, value, message: 'is that of another forward' }]
+        : [];
+    }
+    const value = String(forward.guestPort);
+    const message = 'is that of another forward without hostPort';
+    return again(forwardWords) ? [{ field: `${field}.user.hostForwards[${index}].guestPort`, value, message }] : [];
+  });
 }
 
 /** Entries whose field repeats that of an earlier one. */

@@ -31,6 +31,14 @@ const disk = (object: ObjectFactory) =>
     reclaim: z.enum(['Delete', 'Retain']).optional().describe('What deletion of the VM does with the file.'),
   });
 
+const forward = (object: ObjectFactory) =>
+  object({
+    protocol: text(8).describe('TCP or UDP.'),
+    hostAddress: text(15).describe("The host's address that listens."),
+    hostPort: z.int().describe("The host's port."),
+    guestPort: z.int().describe('The port of the guest that it leads to.'),
+  });
+
 const seen = (object: ObjectFactory) => ({
   uuid: text(36).optional().describe('SMBIOS uuid, as kept on the host.'),
   pid: z.int().optional().describe('Process id of QEMU on the host.'),
@@ -53,12 +61,24 @@ const seen = (object: ObjectFactory) => ({
       object({
         name: text(32).describe("The network's name in the spec."),
         mac: text(17).describe('MAC address that the guest sees.'),
+        ips: z
+          .array(text(45))
+          .max(16)
+          .optional()
+          .describe('Addresses that the guest has there; absent where unknown: see docs/concepts/guest-agent.md.'),
+        bridge: text(15).optional().describe('The bridge of the host that it is joined to.'),
+        forwards: z
+          .array(forward(object))
+          .max(32)
+          .optional()
+          .describe('Ports of the host that lead to the guest, those that were chosen included.'),
       }),
     )
     .max(16)
     .optional()
     .meta(listMap('name'))
     .describe('Network interfaces of the running process.'),
+  ports: text(256).optional().describe('The forwards in short, as 127.0.0.1:2222->22/TCP; cut where they are many.'),
 });
 
 const pendingChange = (object: ObjectFactory) =>

@@ -1,6 +1,8 @@
 /** The VirtualMachine: what is wanted of one VM. */
 import { z } from 'zod';
+import { cloudInit } from './cloud-init.ts';
 import type { ObjectMeta } from './meta.ts';
+import { networks } from './networks.ts';
 import {
   absoluteFolder,
   absolutePath,
@@ -10,7 +12,6 @@ import {
   label,
   lenient,
   listMap,
-  mac,
   type ObjectFactory,
   quantity,
   rules,
@@ -27,7 +28,6 @@ export type Architecture = (typeof ARCHITECTURES)[number];
 /** Bounds of the lists; QEMU's q35 has room for more slots than this. */
 export const MAX_DISKS = 32;
 const MAX_CDROMS = 4;
-const MAX_NETWORKS = 16;
 
 /** `has(x)` may change once from absent to present: a name that is assigned later. */
 const setOnce = (field: string): CelRule => ({
@@ -42,11 +42,10 @@ const immutable = (field: string): CelRule => ({
   fieldPath: `.${field}`,
 });
 
-/** In a list of entries: no two have the same value of an optional field. */
-const distinct = (field: string, message: string): CelRule => ({
-  rule: `self.all(a, !has(a.${field}) || self.exists_one(b, has(b.${field}) && b.${field} == a.${field}))`,
-  message,
-});
+const distinctPaths: CelRule = {
+  rule: 'self.all(a, !has(a.path) || self.exists_one(b, has(b.path) && b.path == a.path))',
+  message: 'two disks of a VM may not have the same path',
+};
 
 const sizeGrows: CelRule = {
   rule: '!has(oldSelf.size) || (has(self.size) && quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0)',
@@ -124,13 +123,6 @@ const cdrom = (object: ObjectFactory) =>
     path: absolutePath().describe('ISO image on the host, attached read-only and never deleted.'),
   });
 
-const network = (object: ObjectFactory) =>
-  object({
-    name: label(32).describe('Names the interface in status; with the uuid it gives the MAC address.'),
-    user: object({}).describe("QEMU's user-mode network: outbound connections through the host, no rights needed."),
-    mac: mac().optional().describe('Absent: derived from uuid and name.'),
-  });
-
 const spec = (object: ObjectFactory) =>
   object({
     hostName: label(63)
@@ -167,7 +159,7 @@ const spec = (object: ObjectFactory) =>
       .array(disk(object))
       .max(MAX_DISKS)
       .optional()
-      .meta({ ...listMap('name'), ...rules(distinct('path', 'two disks of a VM may not have the same path')) })
+      .meta({ ...listMap('name'), ...rules(distinctPaths) })
       .describe('Boot order is list order, then cdroms.'),
     cdroms: z
       .array(cdrom(object))
@@ -175,12 +167,12 @@ const spec = (object: ObjectFactory) =>
       .optional()
       .meta(listMap('name'))
       .describe('CD-ROM drives, always read-only.'),
-    networks: z
-      .array(network(object))
-      .max(MAX_NETWORKS)
+    networks: networks(object),
+    cloudInit: cloudInit(object)
       .optional()
-      .meta({ ...listMap('name'), ...rules(distinct('mac', 'two networks of a VM may not have the same mac')) })
-      .describe('Absent: one user-mode network named net0. An empty list: none.'),
+      .describe(
+        'Present: the guest gets a NoCloud seed, a read-only volume labelled cidata. It is made anew at each launch; what cloud-init applies of a later change is in docs/concepts/cloud-init.md.',
+      ),
     graphics: object({ vnc: object({}).optional().describe('Present: there is a display.') })
       .optional()
       .describe(

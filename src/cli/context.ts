@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { RunProgram } from '../host/run-program.ts';
 import { InterruptedError } from './exit-codes.ts';
-import type { GlobalOptions, LoopRole, OpenSession, Session } from './session.ts';
+import type { GlobalOptions, LoopRole, Machine, OpenSession, Session } from './session.ts';
 
 export interface McpOptions {
   readonly readOnly: boolean;
@@ -12,12 +12,15 @@ export interface McpOptions {
 
 export interface Context {
   readonly openSession: OpenSession;
+  readonly machine: () => Promise<Machine>;
+  /** Whether there is a store to open: opening makes one. */
+  readonly storeExists: (options: GlobalOptions) => Promise<boolean>;
   /** Serves the MCP tools on stdin and stdout until the client leaves or the signal aborts. */
   readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
   /** For an editor and for the script that builds the sample guest. */
   readonly runProgram: RunProgram;
   readonly stdin: Readable & { readonly isTTY?: boolean; readonly isRaw?: boolean; setRawMode?(raw: boolean): unknown };
-  readonly stdout: Writable & { readonly isTTY?: boolean };
+  readonly stdout: Writable & { readonly isTTY?: boolean; readonly columns?: number; readonly rows?: number };
   readonly stderr: Writable & { readonly isTTY?: boolean };
   readonly env: Readonly<Record<string, string | undefined>>;
   /** How a person calls this program, for advice such as `qemu-operator get qvm`. */
@@ -35,7 +38,7 @@ export interface Globals extends GlobalOptions {
 }
 
 /** Adds arguments, options, examples and the action to a command that is about to run. */
-export type Declare = (command: Command, context: Context) => void;
+export type Declare = (command: Command, context: Context, version: string) => void;
 
 export function print(context: Context, line: string): void {
   context.stdout.write(`${line}\n`);

@@ -1,24 +1,38 @@
 /** A VirtualMachine in full: what it is, why it is so, what comes next, where its files lie. Pure. */
+import type { CloudInit } from '../api/cloud-init.ts';
+import { findCondition } from '../api/conditions.ts';
 import { FOLDER_FILES } from '../api/effective-spec.ts';
+import { forwardWords } from '../api/networks.ts';
+import { humanBytes } from '../api/quantity.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
+import { nextStepFor } from '../messages/next-steps.ts';
+import type { VmOnHost } from '../streams/vm-files.ts';
 import { ageOf } from './duration.ts';
 import { sampleLines } from './sample-lines.ts';
-import { conditionLines, fields, metadataLines, section, tableSection } from './sheet.ts';
+import { conditionLines, type Field, fields, metadataLines, section, tableSection } from './sheet.ts';
+import { commandLines } from './shell-words.ts';
 
-export function describeVm(vm: VirtualMachine, now: number): string[] {
+/** @param host what its host shows now; absent where it could not be asked */
+export function describeVm(vm: VirtualMachine, now: number, host?: VmOnHost): string[] {
   return [
     ...metadataLines(vm, now),
     ...stateLines(vm, now),
     ...section('Wanted', wantedLines(vm)),
     ...section('Process', processLines(vm, now)),
+    ...section('Command line of the process', host?.argv === undefined ? [] : commandLines(host.argv)),
     ...diskLines(vm),
     ...tableSection(
       'Interfaces',
-      ['NAME', 'MAC'],
-      (vm.status?.interfaces ?? []).map(({ name, mac }) => [name, mac]),
+      ['NAME', 'MAC', 'NETWORK', 'FORWARDS'],
+      (vm.status?.interfaces ?? []).map(({ name, mac, bridge, forwards = [] }) => [
+        name,
+        mac,
+        bridge === undefined ? 'user' : `bridge ${bridge}`,
+        forwards.map(forwardWords).join(', ') || '<none>',
+      ]),
     ),
     ...pendingLines(vm),
-    ...section('Files', fileLines(vm)),
+    ...section('Files', fileLines(vm, host)),
     ...conditionLines(vm.status?.conditions, now),
     ...section(
       `Figures${vm.status?.metrics === undefined ? '' : ` (${ageOf(vm.status.metrics.at, now)} ago)`}`,
@@ -34,10 +48,17 @@ function stateLines({ status, metadata }: VirtualMachine, now: number): string[]
   return fields([
     ['Phase', status?.phase ?? 'Pending'],
     ['Message', behind ? `${status?.message ?? ''} (not yet looked at since the last change)`.trim() : status?.message],
+    ['What to do', stepFor(status)],
     ['Last exit', end && `${end.reason}, found ${ageOf(end.at, now)} ago: ${end.message}`],
     ['Restarts', status?.restarts],
     ['Next attempt', status?.nextAttemptAt && `${status.nextAttemptAt} (${ahead(status.nextAttemptAt, now)})`],
   ]);
+}
+
+/** Of the reason that holds the VM up. */
+function stepFor(status: VirtualMachine['status']): string | undefined {
+  const ready = findCondition(status?.conditions, 'Ready');
+  return ready === undefined || ready.status === 'True' ? undefined : nextStepFor(ready.reason);
 }
 
 function ahead(at: string, now: number): string {
@@ -58,9 +79,21 @@ function wantedLines({ spec }: VirtualMachine): string[] {
     ['Firmware', spec.firmware?.type],
     ['Accelerator', spec.accelerator],
     ['CD-ROMs', spec.cdroms?.map(({ name, path }) => `${name} (${path})`).join(', ')],
+    ['Cloud-init', spec.cloudInit && cloudInitWords(spec.cloudInit)],
     ['Power off', `${off.mode}, ${off.gracePeriodSeconds} s grace`],
     ['Update strategy', spec.updateStrategy.type],
   ]);
+}
+
+function cloudInitWords({ hostname, userData, userDataSecretRef: ref, networkData, ...more }: CloudInit): string {
+  const keys = more.sshAuthorizedKeys?.length ?? 0;
+  const given = ref === undefined ? userData && 'user data' : `user data of Secret ${ref.name}, key ${ref.key}`;
+  return [
+    ...(hostname === undefined ? [] : [`hostname ${hostname}`]),
+    given ?? 'user data generated',
+    ...(networkData === undefined ? [] : ['network data']),
+    ...(keys === 0 ? [] : [`${keys} SSH key${keys === 1 ? '' : 's'}`]),
+  ].join(', ');
 }
 
 function processLines({ status }: VirtualMachine, now: number): string[] {
@@ -102,15 +135,40 @@ function pendingLines({ status }: VirtualMachine): string[] {
   return tableSection('Changes that wait for a restart', ['FIELD', 'RUNNING WITH', 'SPEC'], rows);
 }
 
-function fileLines({ status }: VirtualMachine): string[] {
+const FILE_WORDS: Readonly<Partial<Record<keyof typeof FOLDER_FILES, string>>> = {
+  record: 'Record',
+  pidfile: 'PID file',
+  log: "QEMU's log",
+  stop: 'Stop marker',
+  monitor: 'Loop monitor',
+  userMonitor: 'Monitor',
+  console: 'Console',
+  consoleLog: 'Console log',
+  consoleHolder: 'Console holder',
+  vnc: 'Screen',
+  firmwareVariables: 'UEFI variables',
+  seed: 'Seed',
+};
+
+/** Where the host could be asked, what is there; else where it would be. Disks have their own table. */
+function fileLines({ status }: VirtualMachine, host: VmOnHost | undefined): string[] {
   const folder = status?.folder;
   if (folder === undefined) return [];
+  const named = Object.entries(FOLDER_FILES).map(([key, file]): [string, string] => [
+    (FILE_WORDS as Readonly<Record<string, string | undefined>>)[key] ?? key,
+    file,
+  ]);
+  const files: readonly [string, string][] = [...named, ['Former log', `${FOLDER_FILES.log}.1`]];
   return fields([
     ['Folder', folder],
-    ["QEMU's log", `${folder}/${FOLDER_FILES.log}`],
-    ['Console log', `${folder}/${FOLDER_FILES.consoleLog}`],
-    ['Monitor', `${folder}/${FOLDER_FILES.userMonitor}`],
+    ...files
+      .filter(([, file]) => host === undefined || host.files.has(file))
+      .map(([word, file]): Field => [word, `${folder}/${file}${sizeWords(host?.files.get(file))}`]),
   ]);
+}
+
+function sizeWords(bytes: number | undefined): string {
+  return bytes === undefined || bytes === 0 ? '' : ` (${humanBytes(bytes)})`;
 }
 
 function figures({ status }: VirtualMachine): string[] {

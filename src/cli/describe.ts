@@ -1,11 +1,13 @@
 /** describe: all that is known of an object, for people. */
 import type { Command } from 'commander';
 import type { AnyObject } from '../api/kinds.ts';
-import { type Declare, examples, type Globals, print, withSession } from './context.ts';
+import { lookAtVm, type VmOnHost } from '../streams/vm-files.ts';
+import { type Context, type Declare, examples, type Globals, print, withSession } from './context.ts';
 import { describeHost } from './describe-host.ts';
 import { describeMonitor } from './describe-monitor.ts';
 import { describeVm } from './describe-vm.ts';
 import { parseTargets, refIn, requireObject } from './resources.ts';
+import type { Session } from './session.ts';
 import { tellProblems, tellUnlessWatched } from './warnings.ts';
 
 export const declareDescribe: Declare = (command, context) => {
@@ -31,7 +33,10 @@ export const declareDescribe: Declare = (command, context) => {
         );
         if (objects.some(({ kind }) => kind === 'VirtualMachine')) tellUnlessWatched(context, session);
         const now = Date.now();
-        print(context, objects.map((object) => describe(object, now).join('\n')).join('\n\n\n'));
+        const sheets: string[] = [];
+        for (const object of objects)
+          sheets.push(describe(object, now, await onHost(context, session, object)).join('\n'));
+        print(context, sheets.join('\n\n\n'));
       });
     });
   examples(command, [
@@ -40,10 +45,17 @@ export const declareDescribe: Declare = (command, context) => {
   ]);
 };
 
-function describe(object: AnyObject, now: number): string[] {
+/** Asks the VM's host, for what no status holds; undefined where it does not answer. */
+async function onHost({ signal }: Context, session: Session, object: AnyObject): Promise<VmOnHost | undefined> {
+  if (object.kind !== 'VirtualMachine' || object.status?.folder === undefined) return undefined;
+  const shell = session.shellFor(object.spec.hostName ?? '');
+  return lookAtVm(shell, object.status.folder, signal).catch(() => undefined);
+}
+
+function describe(object: AnyObject, now: number, host: VmOnHost | undefined): string[] {
   switch (object.kind) {
     case 'VirtualMachine':
-      return describeVm(object, now);
+      return describeVm(object, now, host);
     case 'Host':
       return describeHost(object, now);
     case 'VirtualMachineMonitor':

@@ -10,6 +10,8 @@ export const EXIT = {
   conflict: 4,
   timedOut: 5,
   hostUnreachable: 6,
+  /** `plan` found something to do. */
+  changes: 7,
 } as const;
 
 /** A refusal in the CLI's own words. */
@@ -69,6 +71,16 @@ export class InterruptedError extends Error {
   }
 }
 
+/** A program that was run for the person ended so; it has told why itself. */
+export class EndedWith extends Error {
+  override name = 'EndedWith';
+  readonly code: number;
+  constructor(code: number) {
+    super(`ended with exit code ${code}`);
+    this.code = code;
+  }
+}
+
 /** By name, since rooms that the CLI does not import throw some of them. */
 const CODES: Readonly<Record<string, number>> = {
   NotFoundError: EXIT.notFound,
@@ -80,13 +92,14 @@ const CODES: Readonly<Record<string, number>> = {
 };
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof CliError || error instanceof InterruptedError) return error.code;
+  if (error instanceof CliError || error instanceof InterruptedError || error instanceof EndedWith) return error.code;
   return (error instanceof Error ? CODES[error.name] : undefined) ?? EXIT.failed;
 }
 
 /** What is printed on stderr, in kubectl's form. */
 export function sentenceOf(error: unknown): string {
   if (error instanceof SeveralRefusals) return error.message;
+  if (error instanceof CliError && error.message === '') return '';
   if (error instanceof InvalidObjectError) return invalidSentence(error);
   if (error instanceof ApiError) return `Error from server (${error.reason}): ${error.message}`;
   return `error: ${error instanceof Error ? error.message : String(error)}`;

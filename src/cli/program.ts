@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { Context, Declare } from './context.ts';
-import { EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
+import { EndedWith, EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
 
 interface Entry {
   readonly summary: string;
@@ -23,6 +23,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: BEGIN,
     load: async () => (await import('./quickstart.ts')).declareQuickstart,
   },
+  completion: {
+    summary: 'Print a script that completes words in bash, zsh or fish',
+    group: BEGIN,
+    load: async () => (await import('./completion.ts')).declareCompletion,
+  },
   get: {
     summary: 'Display one or many objects',
     group: OBJECTS,
@@ -37,6 +42,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Declare objects by files, folders or stdin',
     group: OBJECTS,
     load: async () => (await import('./apply.ts')).declareApply,
+  },
+  create: {
+    summary: 'Create a virtual machine from options, without a manifest',
+    group: OBJECTS,
+    load: async () => (await import('./create.ts')).declareCreate,
+  },
+  plan: {
+    summary: 'Foretell what apply would do: live, with a restart, or refused',
+    group: OBJECTS,
+    load: async () => (await import('./plan.ts')).declarePlan,
   },
   edit: {
     summary: 'Edit an object in your editor',
@@ -57,6 +72,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Delete objects, and wait until they are gone',
     group: OBJECTS,
     load: async () => (await import('./delete.ts')).declareDelete,
+  },
+  events: {
+    summary: 'Show what happened to virtual machines',
+    group: OBJECTS,
+    load: async () => (await import('./events.ts')).declareEvents,
+  },
+  secret: {
+    summary: 'Keep values that no manifest should hold, such as user data with passwords',
+    group: OBJECTS,
+    load: async () => (await import('./secret.ts')).declareSecret,
   },
   start: {
     summary: 'Start virtual machines',
@@ -83,6 +108,26 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: MACHINES,
     load: async () => (await import('./vnc.ts')).declareVnc,
   },
+  'port-forward': {
+    summary: 'Forward ports of this machine to ports of a virtual machine',
+    group: MACHINES,
+    load: async () => (await import('./port-forward.ts')).declarePortForward,
+  },
+  ssh: {
+    summary: 'Log in to a virtual machine, or run a command there',
+    group: MACHINES,
+    load: async () => (await import('./ssh.ts')).declareSsh,
+  },
+  top: {
+    summary: 'Show what running virtual machines use now',
+    group: MACHINES,
+    load: async () => (await import('./top.ts')).declareTop,
+  },
+  screenshot: {
+    summary: 'Save what a virtual machine draws as a PNG picture',
+    group: MACHINES,
+    load: async () => (await import('./screenshot.ts')).declareScreenshot,
+  },
   logs: {
     summary: "Print what happened to a virtual machine and QEMU's log, or its console's",
     group: MACHINES,
@@ -93,6 +138,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: SERVERS,
     load: async () => (await import('./run.ts')).declareRun,
   },
+  doctor: {
+    summary: 'Say what is well on this machine, what is not, and how to mend it',
+    group: SERVERS,
+    load: async () => (await import('./doctor.ts')).declareDoctor,
+  },
+  service: {
+    summary: 'Install the controller as a systemd service, and stop guests in order when the machine shuts down',
+    group: SERVERS,
+    load: async () => (await import('./service.ts')).declareService,
+  },
   mcp: {
     summary: 'Serve the MCP tools on stdin and stdout',
     group: SERVERS,
@@ -101,7 +156,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
 };
 
 const EXIT_CODES = `
-Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable.
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 timed out, 6 host unreachable,
+7 plan: there are changes.
 Help of one command: qemu-operator COMMAND --help`;
 
 /** A variable that a script forgot to set must not mean another folder. */
@@ -133,12 +189,25 @@ function program(context: Context, version: string): Command {
   for (const [name, { summary, group }] of Object.entries(COMMANDS)) {
     root.command(name).description(summary).helpGroup(group).configureHelp({ showGlobalOptions: true });
   }
-  root.hook('preSubcommand', async (_root, command) => {
-    const declare = await COMMANDS[command.name()]?.load();
-    declare?.(command, context);
-  });
+  root.hook('preSubcommand', (_root, command) => declare(command, context, version));
   return root;
 }
+
+/** Adds what a command takes: each is loaded when it is called. */
+async function declare(command: Command, context: Context, version: string): Promise<void> {
+  const declaration = await COMMANDS[command.name()]?.load();
+  declaration?.(command, context, version);
+}
+
+/** With all that each command takes, for the reference. */
+export async function wholeProgram(context: Context, version: string): Promise<Command> {
+  const root = program(context, version);
+  for (const command of root.commands) await declare(command, context, version);
+  return root;
+}
+
+/** What the completion scripts call; no command of people. */
+const COMPLETE = '__complete';
 
 /** Flags that kubectl's users also write as --flag=true and --flag=false; commander knows them bare. */
 const FLAG =
@@ -161,12 +230,19 @@ export async function runCli(argv: readonly string[], context: Context, version:
     root.outputHelp();
     return EXIT.done;
   }
+  if (argv[0] === COMPLETE) {
+    const { complete } = await import('./complete.ts');
+    await complete(context, argv.slice(1), { root, declare: (command) => declare(command, context, version) });
+    return EXIT.done;
+  }
   try {
     await root.parseAsync(withBareFlags(argv), { from: 'user' });
     return EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-    if (!(error instanceof InterruptedError)) context.stderr.write(`${sentenceOf(error)}\n`);
+    const silent = error instanceof InterruptedError || error instanceof EndedWith;
+    const sentence = silent ? '' : sentenceOf(error);
+    if (sentence !== '') context.stderr.write(`${sentence}\n`);
     return exitCodeOf(error);
   }
 }

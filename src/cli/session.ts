@@ -1,7 +1,8 @@
 /** What a command gets to work with. main.ts makes it; commands never open stores or loops themselves. */
+import type { Holder } from '../doctor/service-checks.ts';
 import type { Shell } from '../host/shell.ts';
 import type { ControllerEvent } from '../reconcile/controller.ts';
-import type { Store } from '../store/store.ts';
+import type { SecretStore, Store } from '../store/store.ts';
 
 export interface GlobalOptions {
   /** Folder of the file store; absent: QEMU_OPERATOR_STORE, else the user's configuration folder. */
@@ -20,12 +21,26 @@ export interface SessionOptions extends GlobalOptions {
 
 export interface Session {
   readonly store: Store;
+  readonly secrets: SecretStore;
   /** Folder of the store, for messages. */
   readonly storeDir: string;
   readonly loop: LoopSupervisor;
   /** Reaches the machine of a Host for streams. */
   readonly shellFor: (hostName: string) => Shell;
   close(): Promise<void>;
+}
+
+/** This machine, whether it has a store or not. */
+export interface Machine {
+  /** Where the store lies or would lie. */
+  storeDir(options: GlobalOptions): string;
+  /** Where a Host made now would keep its VMs. */
+  vmDir(options: GlobalOptions): string;
+  /** The store as it is; undefined where there is none. */
+  openStore(storeDir: string): Promise<Store | undefined>;
+  shell(): Shell;
+  /** Who runs the loop on a store; undefined where nobody is known to. */
+  loopHolder(storeDir: string): Holder | undefined;
 }
 
 /** Who runs the reconcile loop. At most one process on a store does. */

@@ -1,6 +1,6 @@
 /** The local host as a shell: `sh -s` with script and arguments on stdin, UNIX sockets by node:net. */
 import { spawn } from 'node:child_process';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { scriptWithArguments } from './quote.ts';
 import {
@@ -10,6 +10,7 @@ import {
   type RunResult,
   ScriptTimeoutError,
   type Shell,
+  type TcpAddress,
 } from './shell.ts';
 
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
@@ -87,32 +88,45 @@ export class LocalShell implements Shell {
     });
   }
 
-  dial(socketPath: string, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<Duplex> {
-    options.signal.throwIfAborted();
-    return new Promise((resolve, reject) => {
-      const socket = connect(socketPath);
-      const fail = (error: Error) => {
-        clearTimeout(deadline);
-        options.signal.removeEventListener('abort', onAbort);
-        socket.destroy();
-        reject(new DialError(`${socketPath}: ${error.message}`));
-      };
-      const deadline = setTimeout(() => fail(new Error(`no answer within ${options.timeoutMs} ms`)), options.timeoutMs);
-      const onAbort = () => fail(new Error('aborted'));
-      options.signal.addEventListener('abort', onAbort, { once: true });
-      socket.once('error', fail);
-      socket.once('connect', () => {
-        clearTimeout(deadline);
-        options.signal.removeEventListener('abort', onAbort);
-        socket.off('error', fail);
-        // Whoever uses the stream listens for its end; an error is one, and must not be an uncaught exception.
-        socket.on('error', () => undefined);
-        resolve(socket);
-      });
-    });
+  dial(socketPath: string, options: DialOptions): Promise<Duplex> {
+    return dialed(() => connect(socketPath), socketPath, options);
+  }
+
+  dialTcp({ host, port }: TcpAddress, options: DialOptions): Promise<Duplex> {
+    return dialed(() => connect({ host, port, allowHalfOpen: true, noDelay: true }), `${host}:${port}`, options);
   }
 
   async close(): Promise<void> {}
+}
+
+interface DialOptions {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+function dialed(open: () => Socket, where: string, options: DialOptions): Promise<Duplex> {
+  options.signal.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const socket = open();
+    const fail = (error: Error) => {
+      clearTimeout(deadline);
+      options.signal.removeEventListener('abort', onAbort);
+      socket.destroy();
+      reject(new DialError(`${where}: ${error.message}`));
+    };
+    const deadline = setTimeout(() => fail(new Error(`no answer within ${options.timeoutMs} ms`)), options.timeoutMs);
+    const onAbort = () => fail(new Error('aborted'));
+    options.signal.addEventListener('abort', onAbort, { once: true });
+    socket.once('error', fail);
+    socket.once('connect', () => {
+      clearTimeout(deadline);
+      options.signal.removeEventListener('abort', onAbort);
+      socket.off('error', fail);
+      // Whoever uses the stream listens for its end; an error is one, and must not be an uncaught exception.
+      socket.on('error', () => undefined);
+      resolve(socket);
+    });
+  });
 }
 
 function killGroup(pid: number | undefined): void {

@@ -27,7 +27,14 @@ export interface Shell {
   run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult>;
   /** Connects to a UNIX stream socket on the host. @throws DialError */
   dial(socketPath: string, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<Duplex>;
+  /** Connects to a TCP port as the host sees it; either side may end first. @throws DialError */
+  dialTcp(address: TcpAddress, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<Duplex>;
   close(): Promise<void>;
+}
+
+export interface TcpAddress {
+  readonly host: string;
+  readonly port: number;
 }
 
 /** The host cannot be asked now. What an interrupted script did is unknown: look again. */

@@ -4,10 +4,10 @@ import { vmNameOf } from '../api/effective-spec.ts';
 import { nearNames, oneLine, quoteValue } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
 import type { Architecture, VirtualMachine } from '../api/virtual-machine.ts';
+import { firstVersion } from '../store/watching.ts';
 import { Refusal } from './envelope.ts';
 import { askLookAtHost } from './looks.ts';
 import type { ToolContext } from './tool.ts';
-import { firstVersion } from './watching.ts';
 
 export const LOCALHOST = 'localhost';
 const MAX_NAMED = 20;
@@ -120,12 +120,21 @@ const COMMANDS: Readonly<Record<Architecture, { readonly command: string; readon
 const OLDEST_MAJOR = 6;
 const FRESH_LOOK_MS = 3_000;
 
-/** Refuses where the Host is known not to run this architecture. A status from a minute ago is looked at again first. */
-export async function requireQemu(context: ToolContext, host: Host, architecture: Architecture): Promise<void> {
+/**
+ * Refuses where the Host is known not to run this architecture.
+ * @param ask a status from a minute ago is looked at again first
+ */
+export async function requireQemu(
+  context: ToolContext,
+  host: Host,
+  { architecture, ask }: { readonly architecture: Architecture; readonly ask: boolean },
+): Promise<void> {
   const { store, looks, signal } = context;
   await looks.first(host.metadata.name, signal);
   const newest = (await store.get('Host', { name: host.metadata.name })) ?? host;
-  if (qemuRefusal(context, newest, architecture) === undefined) return;
+  const first = qemuRefusal(context, newest, architecture);
+  if (first === undefined) return;
+  if (!ask) throw first;
   await askLookAtHost(store, host.metadata.name);
   await firstVersion(store, 'Host', {
     ref: newest.metadata,

@@ -1,4 +1,5 @@
 /** English. */
+import { caveatsEn, fatesEn, whysEn } from './foreseen-en.ts';
 import type { Sentences } from './sentences.ts';
 
 const LISTED = { running: 'running ', stopped: 'stopped ', all: '' } as const;
@@ -26,6 +27,12 @@ export const en: Sentences = {
     'this tool server runs the reconcile loop: VMs live on after it ends, but nobody watches them then',
   keptDisk: (why) => KEPT[why],
   timeIsUp: () => 'not finished within wait_seconds',
+  planned: (name, action, { changes, process }) =>
+    changes.length === 0
+      ? `dry run: ${action} would change nothing of VM ${name}`
+      : `dry run: ${action} would make ${changes.length} change(s) to VM ${name}${process === undefined ? '' : `; its process ${fatesEn[process]}`}. Nothing was written`,
+  foreseen: (why, detail) => whysEn[why](detail),
+  caveat: (caveat) => caveatsEn[caveat],
 
   unknownArgument: (field, near, allowed) =>
     `${field}: unknown parameter${near === '' ? '.' : `; did you mean ${near}?`} Allowed: ${allowed}`,

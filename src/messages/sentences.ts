@@ -1,4 +1,5 @@
 /** What the tools say to people and models, one function per outcome. en.ts and zh.ts fill it in; no logic anywhere. */
+import type { Caveat, Foreseen, Why } from '../api/foreseen.ts';
 
 export type Action = 'create' | 'start' | 'stop' | 'restart' | 'delete' | 'modify';
 export type ListedStatus = 'running' | 'stopped' | 'all';
@@ -27,6 +28,11 @@ export interface Sentences {
   nobodyWatches(): string;
   keptDisk(why: 'existed' | 'Retain' | 'foreign'): string;
   timeIsUp(): string;
+  /** What a dry run found. */
+  planned(name: string, action: Action, plan: Pick<Foreseen, 'outcome' | 'changes' | 'process'>): string;
+  /** Why a foreseen change has its effect. */
+  foreseen(why: Why, detail: string): string;
+  caveat(caveat: Caveat): string;
 
   // Refusals. The advice is what to do next.
   unknownArgument(field: string, near: string, allowed: string): string;

@@ -1,4 +1,5 @@
 /** Chinese. Where the original specification gives a sentence, it stands here word for word. */
+import { caveatsZh, fatesZh, whysZh } from './foreseen-zh.ts';
 import type { Sentences } from './sentences.ts';
 import { zhReasons } from './zh-reasons.ts';
 
@@ -35,6 +36,12 @@ export const zh: Sentences = {
   nobodyWatches: () => '当前由本工具服务运行控制循环：服务结束后虚拟机继续运行，但不再有人看护',
   keptDisk: (why) => KEPT[why],
   timeIsUp: () => '未在wait_seconds内完成',
+  planned: (name, action, { changes, process }) =>
+    changes.length === 0
+      ? `预演：${action}不会对虚拟机${name}做任何更改`
+      : `预演：${action}将对虚拟机${name}做${changes.length}处更改${process === undefined ? '' : `；${fatesZh[process]}`}。未写入任何内容`,
+  foreseen: (why, detail) => whysZh[why](detail),
+  caveat: (caveat) => caveatsZh[caveat],
 
   unknownArgument: (field, near, allowed) => `${field}：未知参数${cap(near)}可用参数：${allowed}`,
   missingArgument: (field, allowed) => `缺少参数${field}${allowed === '' ? '' : `：${allowed}`}`,

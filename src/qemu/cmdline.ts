@@ -1,9 +1,10 @@
 /**
  * The QEMU command line of a VM: pure, from the launch spec alone. What could hold a comma travels as JSON.
  * Names are a contract with monitors and samplers: block node `disk-<name>`, device `dev-disk-<name>`,
- * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`.
+ * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`, `seed`.
  */
 import { FOLDER_FILES, type LaunchSpec } from '../api/effective-spec.ts';
+import type { HostForward } from '../api/networks.ts';
 import type { QemuFacts } from '../reconcile/observed.ts';
 import { TRAITS } from './architectures.ts';
 
@@ -46,6 +47,7 @@ export function commandLine(input: CommandLineInput): string[] {
     ...['-object', 'rng-random,id=rng0,filename=/dev/urandom', '-device', 'virtio-rng-pci,rng=rng0'],
     ...panicDevice(spec),
     ...graphics(spec, folder),
+    ...seed(spec, folder),
   ];
 }
 
@@ -144,10 +146,25 @@ function cdroms({ cdroms: list, disks: { length: before }, architecture }: Launc
 }
 
 function networks({ networks: list }: LaunchSpec): string[] {
-  return list.flatMap(({ name, mac }) => [
-    ...['-netdev', JSON.stringify({ type: 'user', id: `net-${name}` })],
+  return list.flatMap(({ name, mac, forwards = [] }) => [
+    ...['-netdev', JSON.stringify({ type: 'user', id: `net-${name}`, ...hostForwards(forwards) })],
     ...device({ driver: 'virtio-net-pci', netdev: `net-${name}`, id: `nic-${name}`, mac }),
   ]);
+}
+
+/** A list of strings, as -netdev wants it in JSON. Source: QEMU's qapi/net.json, NetdevUserOptions. */
+function hostForwards(forwards: readonly HostForward[]): { readonly hostfwd?: readonly { readonly str: string }[] } {
+  return forwards.length === 0 ? {} : { hostfwd: forwards.map((forward) => ({ str: forwardRule(forward) })) };
+}
+
+/** In QEMU's words, as -netdev and hostfwd_add have them. */
+export function forwardRule(forward: HostForward): string {
+  return `${forwardPlace(forward)}-:${forward.guestPort}`;
+}
+
+/** The host's end of it, which is what hostfwd_remove wants. */
+export function forwardPlace({ protocol, hostAddress, hostPort }: HostForward): string {
+  return `${protocol.toLowerCase()}:${hostAddress}:${hostPort ?? 0}`;
 }
 
 /** Lets the guest's kernel say that it panicked. */
@@ -162,5 +179,20 @@ function graphics({ vnc, architecture }: LaunchSpec, folder: string): string[] {
     ...display,
     ...['-device', 'qemu-xhci,id=usb0', '-device', 'usb-tablet,bus=usb0.0', '-device', 'usb-kbd,bus=usb0.0'],
     ...['-vnc', `unix:${doubled(`${folder}/${FOLDER_FILES.vnc}`)},password=on`],
+  ];
+}
+
+/** Last, so that no other device moves to another slot, and a network interface to another name, where a seed comes or goes. */
+function seed({ cloudInit }: LaunchSpec, folder: string): string[] {
+  if (cloudInit === undefined) return [];
+  const file = {
+    driver: 'file',
+    filename: `${folder}/${FOLDER_FILES.seed}`,
+    'node-name': 'file-seed',
+    'read-only': true,
+  };
+  return [
+    ...blockdev({ driver: 'raw', 'node-name': 'seed', 'read-only': true, file }),
+    ...device({ driver: 'virtio-blk-pci', drive: 'seed', id: 'dev-seed' }),
   ];
 }

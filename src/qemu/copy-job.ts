@@ -1,7 +1,7 @@
 /**
  * The job that makes a disk from an image: a process on the host that outlives the controller. It fetches (once per
  * checksum for all VMs of the vmDir), verifies, inspects, copies and grows, and writes how far it is into the VM's
- * folder. It makes `<disk path>.creating` and nothing else of the VM's; naming it is an effect's work (FINISH_COPY).
+ * folder. It makes one file and gives it no name of the VM's; that is an effect's work (FINISH_COPY).
  */
 import { createHash } from 'node:crypto';
 import { type EffectiveDisk, type EffectiveImage, FOLDER_FILES, IMAGES_FOLDER } from '../api/effective-spec.ts';
@@ -12,6 +12,8 @@ export interface CopyJob {
   readonly folder: string;
   readonly vmDir: string;
   readonly disk: EffectiveDisk;
+  /** The file that it makes. */
+  readonly partial: string;
   readonly image: EffectiveImage;
   readonly bootID: string;
   readonly attempt: number;
@@ -33,7 +35,7 @@ export function partialFile(vmDir: string, image: EffectiveImage): string | unde
 }
 
 /** The whole script, its values in its text: a command line would show the URL to everybody. */
-export function copyScript({ folder, vmDir, disk, image, bootID, attempt, nonce }: CopyJob): string {
+export function copyScript({ folder, vmDir, disk, partial, image, bootID, attempt, nonce }: CopyJob): string {
   const identity = JSON.stringify({ disk: disk.name, attempt, ...(nonce === undefined ? {} : { nonce }) }).slice(1, -1);
   const values = {
     folder,
@@ -43,7 +45,7 @@ export function copyScript({ folder, vmDir, disk, image, bootID, attempt, nonce 
     file: image.path ?? '',
     algorithm: image.checksum?.algorithm ?? '',
     digest: image.checksum?.digest ?? '',
-    path: disk.path,
+    partial,
     format: disk.format,
     bytes: String(disk.sizeBytes ?? 0),
     boot: bootID,
@@ -69,7 +71,7 @@ report() {
 }
 words() { tr -d '"\\\\' | tr -c '[:print:]' ' ' | tail -c 400; }
 failed() {
-  rm -f "$path.creating"
+  rm -f "$partial"
   case $2 in *'No space left'*|*'Disk quota'*|*'Failure writing output'*) rm -f "$images/$key.part"; set -- InsufficientStorage "$2" ;; esac
   phase=failed
   report ",\\"reason\\":\\"$1\\",\\"message\\":\\"$(printf '%s' "$2" | words)\\""
@@ -187,16 +189,16 @@ copy() {
   phase=copying have=0 total=0
   rm -f ${FOLDER_FILES.jobHeaders}
   report
-  qemu-img convert -q -f "$source" -O "$format" "$file" "$path.creating" 2>${FOLDER_FILES.jobErrors} &
-  follow $! "$path.creating" || failed ImageUnusable "$(words <${FOLDER_FILES.jobErrors})"
+  qemu-img convert -q -f "$source" -O "$format" "$file" "$partial" 2>${FOLDER_FILES.jobErrors} &
+  follow $! "$partial" || failed ImageUnusable "$(words <${FOLDER_FILES.jobErrors})"
   if [ "$bytes" -gt "$virtual" ]; then
-    qemu-img resize -q -f "$format" "$path.creating" "$bytes" 2>${FOLDER_FILES.jobErrors} || failed ImageUnusable "$(words <${FOLDER_FILES.jobErrors})"
+    qemu-img resize -q -f "$format" "$partial" "$bytes" 2>${FOLDER_FILES.jobErrors} || failed ImageUnusable "$(words <${FOLDER_FILES.jobErrors})"
   fi
-  sync "$path.creating" 2>${FOLDER_FILES.jobErrors} || failed InsufficientStorage "$(words <${FOLDER_FILES.jobErrors})"
+  sync "$partial" 2>${FOLDER_FILES.jobErrors} || failed InsufficientStorage "$(words <${FOLDER_FILES.jobErrors})"
 }
 
 report
-rm -f "$path.creating"
+rm -f "$partial"
 if [ -n "$url" ]; then
   provide
 elif [ -n "$digest" ]; then
@@ -229,22 +231,22 @@ while ! [ -e ${FOLDER_FILES.job} ] && [ $i -lt 100 ]; do sleep 0.05; i=$((i+1));
 [ -e ${FOLDER_FILES.job} ] || { fail 'the job that copies the image did not begin'; return 1; }
 `;
 
-/** $1: the disk's path; $2: the record with the disk as `created`; $3: without it. */
+/** $1: the disk's path; $2: what the job made; $3: the record with the disk as `created`; $4: without it. */
 export const FINISH_COPY = `
-path=$1 created=$2 unknown=$3
+path=$1 partial=$2 created=$3 unknown=$4
 cd "$folder" || return 1
-if [ -f "$path.creating" ] || [ -e "$path" ]; then
+if [ -f "$partial" ] || [ -e "$path" ]; then
   ${NAME_DISK}
 fi
 rm -f ${JOB_FILES}
 `;
 
 /**
- * Ends the job with all that it started and removes what it made. $1, $2: its pid and start; $3: the disk's path, empty
- * where the record has none; $4: its partial download, empty for none; $5: the record without the disk.
+ * Ends the job with all that it started and removes what it made. $1, $2: its pid and start; $3: what it was making, empty
+ * where the disk is complete; $4: its partial download, empty for none; $5: the record without the disk.
  */
 export const CANCEL_COPY = `
-pid=$1 ticks=$2 path=$3 part=$4 forgotten=$5
+pid=$1 ticks=$2 partial=$3 part=$4 forgotten=$5
 cd "$folder" || return 1
 if [ "$(started "$pid")" = "$ticks" ]; then
   kill -KILL -"$pid" 2>/dev/null
@@ -254,7 +256,7 @@ fi
 # A process that the job left behind still holds its lock.
 exec 8>>${FOLDER_FILES.jobLock}
 flock -w 10 8 || { fail 'the job that copies the image does not end'; return 1; }
-[ -z "$path" ] || rm -f "$path.creating" || return 1
+[ -z "$partial" ] || rm -f "$partial" || return 1
 # Another VM may be fetching the same image: it holds the lock.
 [ -z "$part" ] || ! [ -e "$part" ] || { flock -n 7 && rm -f "$part"; } 7>>"\${part%.part}.lock"
 w "$record" "$forgotten" || return 1

@@ -1,5 +1,5 @@
 /** QEMU on one host: the real HostDriver, over any Shell. */
-import type { EffectiveSpec } from '../api/effective-spec.ts';
+import { type EffectiveSpec, forwardsOf } from '../api/effective-spec.ts';
 import { messageOf } from '../api/errors.ts';
 import type { Sample } from '../api/virtual-machine-monitor.ts';
 import { HostUnreachableError, ScriptTimeoutError, type Shell } from '../host/shell.ts';
@@ -18,6 +18,7 @@ import { askFacts } from './facts.ts';
 import { IsoInspector } from './iso-inspector.ts';
 import { Monitors } from './monitors.ts';
 import { type SeenFileBoots, seenHost } from './observe.ts';
+import { withHolders } from './ports.ts';
 import { type Probe, probe } from './probe.ts';
 import { Sampler, type SampleTarget } from './sample.ts';
 import { CLAIM, UNCLAIM } from './scripts.ts';
@@ -67,7 +68,13 @@ export class QemuDriver implements HostDriver {
     const paths = new Set([...request.paths, ...request.vms.flatMap(pathsOf)]);
     const answer = await probe(
       this.#shell,
-      { vmDirs: request.vmDirs, logs: request.vms.map(({ folder }) => folder), paths: [...paths], ...this.#options },
+      {
+        vmDirs: request.vmDirs,
+        logs: request.vms.map(({ folder }) => folder),
+        paths: [...paths],
+        ports: request.vms.some(({ launch }) => forwardsOf(launch).length > 0),
+        ...this.#options,
+      },
       signal,
     );
     const roundTripMs = Math.round(performance.now() - started);
@@ -78,7 +85,8 @@ export class QemuDriver implements HostDriver {
       if (!seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`)))
         this.#targets.delete(path);
     for (const folder of seen.folders.values()) this.#noteTarget(folder);
-    return seen;
+    const idle = request.vms.filter(({ folder }) => seen.folders.get(folder)?.process.kind !== 'present');
+    return { ...seen, ports: await withHolders(this.#shell, answer.ports, idle, signal) };
   }
 
   #noteTarget({ path, process, record }: SeenFolder): void {

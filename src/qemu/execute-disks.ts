@@ -73,6 +73,11 @@ function sized(record: OwnershipRecord, name: string, sizeBytes: number): Owners
   return disk === undefined ? record : withDisk(record, name, { ...disk, sizeBytes });
 }
 
+/** Of a file in the making, beside the disk's own path. Nobody else's file has it by chance. */
+function suffixOf({ context }: Hands): string {
+  return `.creating-${context.uid.slice(0, 8)}`;
+}
+
 function diskEntry(disk: EffectiveDisk): Omit<DiskRecord, 'state'> {
   return {
     path: disk.path,
@@ -88,6 +93,7 @@ function createDisk({ disk }: ActionOf<'create-disk'>, hands: Hands): Promise<un
   const started = record.disks[disk.name]?.state === 'creating';
   return run(hands, scripts.CREATE_DISK, [
     disk.path,
+    disk.path + suffixOf(hands),
     disk.format,
     String(disk.sizeBytes ?? 0),
     started ? 'resumed' : 'new',
@@ -103,7 +109,7 @@ function startCopy({ disk, image, bootID, attempt, nonce }: ActionOf<'start-copy
     hands,
     START_COPY,
     [
-      copyScript({ folder, vmDir, disk, image, bootID, attempt, nonce }),
+      copyScript({ folder, vmDir, disk, partial: disk.path + suffixOf(hands), image, bootID, attempt, nonce }),
       JSON.stringify(withDisk(recordOf(hands), disk.name, { ...diskEntry(disk), state: 'creating' })),
     ],
     { refusal: 'ImageDownloadFailed' },
@@ -114,6 +120,7 @@ function finishCopy({ disk }: ActionOf<'finish-copy'>, hands: Hands): Promise<un
   const record = recordOf(hands);
   return run(hands, FINISH_COPY, [
     disk.path,
+    disk.path + suffixOf(hands),
     JSON.stringify(withDisk(record, disk.name, { ...diskEntry(disk), state: 'created' })),
     JSON.stringify(withoutDisk(record, disk.name)),
   ]);
@@ -128,7 +135,7 @@ function cancelCopy({ job }: ActionOf<'cancel-copy'>, hands: Hands): Promise<unk
   return run(hands, CANCEL_COPY, [
     job.running ? String(job.pid) : '',
     String(job.startTicks),
-    unfinished ? noted.path : '',
+    unfinished ? noted.path + suffixOf(hands) : '',
     unfinished && image !== undefined ? (partialFile(vmDir, image) ?? '') : '',
     JSON.stringify(unfinished ? withoutDisk(record, job.disk) : record),
   ]);
@@ -153,7 +160,5 @@ function removeFiles(_action: ActionOf<'remove-files'>, hands: Hands): Promise<u
       return reclaimOf(state, disk === undefined ? reclaimPolicy : disk.reclaimPolicy) === 'Delete';
     })
     .map(([, disk]) => disk);
-  const unsure = doomed.filter(({ state }) => state === 'creating').map(({ path }) => path);
-  const sure = doomed.filter(({ state }) => state !== 'creating').map(({ path }) => path);
-  return run(hands, scripts.REMOVE_FILES, [String(unsure.length), ...unsure, ...sure]);
+  return run(hands, scripts.REMOVE_FILES, [suffixOf(hands), ...doomed.flatMap(({ state, path }) => [state, path])]);
 }

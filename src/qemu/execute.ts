@@ -3,13 +3,15 @@ import { launchDigest } from '../api/effective-spec.ts';
 import { DialError } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
-import { type OwnershipRecord, RECORD_VERSION, type StopMarker } from '../reconcile/record.ts';
+import { allocatedPorts, type OwnershipRecord, RECORD_VERSION, type StopMarker } from '../reconcile/record.ts';
 import { commandLine } from './cmdline.ts';
 import { standIns } from './effect-script.ts';
 import { DISK_EXECUTORS } from './execute-disks.ts';
+import { forward, noteRefusal } from './forward.ts';
 import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
 import { QmpError, QmpTimeoutError } from './qmp.ts';
 import * as scripts from './scripts.ts';
+import { seedImage } from './seed.ts';
 
 const EXECUTORS: Executors = {
   'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [JSON.stringify(newRecord(hands.context))]),
@@ -35,6 +37,7 @@ const EXECUTORS: Executors = {
         launch: { ...record.launch, state: 'running', pid: process.pid, startTicks: process.startTicks },
       };
     }),
+  forward,
   resume: async (_action, hands) => (await monitorOf(hands)).execute('cont'),
   stop,
   'withdraw-stop': async (_action, hands) => {
@@ -82,7 +85,8 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
   if (qemu === undefined) throw new EffectError('QEMUNotInstalled', `no QEMU for ${action.spec.architecture}`);
   const stand = standIns();
   const record = recordOf(hands);
-  const { off: _off, nonce: _nonce, ...rest } = record;
+  const { off: _off, nonce: _nonce, ports: _ports, ...rest } = record;
+  const ports = allocatedPorts(action.spec);
   const entry = {
     spec: action.spec as NonNullable<OwnershipRecord['launch']>['spec'],
     bootID: action.bootID,
@@ -97,6 +101,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
     ...(action.nonce === undefined ? {} : { nonce: action.nonce }),
     ...(record.end === undefined ? {} : { end: asked ? { ...record.end, crashes: 0 } : record.end }),
     restarts: record.restarts + (action.restart ? 1 : 0),
+    ...(ports.length === 0 ? {} : { ports }),
   };
   const argv = commandLine({
     vmName: context.wanted.vmName,
@@ -113,10 +118,14 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
       JSON.stringify({ ...next, launch: { ...entry, state: 'starting' } }),
       JSON.stringify({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
+      context.seed === undefined ? '' : seedImage(context.seed).toString('base64'),
       ...argv,
     ],
     { stand, refusal: 'LaunchFailed' },
-  );
+  ).catch(async (error: unknown) => {
+    await noteRefusal(hands, action.spec, error);
+    throw error;
+  });
 }
 
 async function stop({ step, reason, afresh }: ActionOf<'stop'>, hands: Hands): Promise<void> {

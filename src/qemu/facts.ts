@@ -13,7 +13,11 @@ s() { printf '@%s %s\\n' "$nonce" "$*"; }
 s host; uname -srm; id -u; nproc; grep MemTotal /proc/meminfo
 s os; grep '^PRETTY_NAME=' /etc/os-release 2>/dev/null
 for c in qemu-system-x86_64 qemu-system-aarch64; do
-  command -v $c >/dev/null && { s version $c; $c -version </dev/null 2>&1 | head -n 1; }
+  command -v $c >/dev/null || continue
+  s version $c; $c -version </dev/null 2>&1 | head -n 1
+  s machines $c
+  printf '{"execute":"%s"}\\n' qmp_capabilities query-machines quit |
+    timeout 5 $c -machine none -nodefaults -no-user-config -display none -qmp stdio 2>/dev/null | grep -F '"cpu-max"'
 done
 command -v qemu-img >/dev/null && s qemu-img
 s files; for f in "$@"; do [ -r "$f" ] && printf '%s\\n' "$f"; done
@@ -62,7 +66,12 @@ export function parseFacts(text: string, nonce: string): HostFacts {
   for (const [architecture, { command }] of Object.entries(TRAITS) as [Architecture, (typeof TRAITS)[Architecture]][]) {
     const version = /version (\d+\.\d+(?:\.\d+)?)/.exec(body(`version ${command}`))?.[1];
     if (version !== undefined)
-      qemu[architecture] = { command, version, uefi: firmwareOf(architecture, readable, descriptors) };
+      qemu[architecture] = {
+        command,
+        version,
+        maxVcpus: maxVcpusOf(body(`machines ${command}`), TRAITS[architecture].machine),
+        uefi: firmwareOf(architecture, readable, descriptors),
+      };
   }
   return {
     os: (/PRETTY_NAME="?([^"\n]*)/.exec(body('os'))?.[1] ?? '').slice(0, 128),
@@ -75,6 +84,16 @@ export function parseFacts(text: string, nonce: string): HostFacts {
     qemuImg: sections.some(({ name }) => name === 'qemu-img'),
     kvm: { works: false, reason: 'not tried yet' },
   };
+}
+
+/** QMP's answer to query-machines; undefined where QEMU gave none that can be read. */
+function maxVcpusOf(answer: string, machine: string): number | undefined {
+  try {
+    const machines = (JSON.parse(answer) as { return: { name: string; alias?: string; 'cpu-max': number }[] }).return;
+    return machines.find(({ name, alias }) => alias === machine || name === machine)?.['cpu-max'];
+  } catch {
+    return undefined;
+  }
 }
 
 /** Known places first: descriptors rank secure-boot builds, which refuse unsigned guests, before plain ones. */

@@ -53,6 +53,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     vmDirs: new Map(probe.vmDirs.map((vmDir) => [vmDir.path, seenVmDir(vmDir)])),
     folders,
     files: new Map([...probe.paths].map(([path, file]) => [path, seenFile(file, around.boots.get(path))])),
+    ports: probe.ports,
     strangers: strangersOf(probe, folders),
     facts: around.facts,
   };
@@ -204,7 +205,7 @@ function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile 
   const { stat, resolved, head } = file;
   if (stat === undefined) {
     const beside = file.beside === undefined ? {} : { beside: file.beside };
-    return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved, ...beside };
+    return { kind: 'absent', parent: file.parent ? 'present' : 'absent', resolved, link: file.link, ...beside };
   }
   const type = /^regular/.test(stat.type) ? 'file' : /^block/.test(stat.type) ? 'block-device' : 'other';
   // An empty file has no head; it is an empty raw image.

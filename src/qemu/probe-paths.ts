@@ -5,6 +5,8 @@ export interface ProbedPath {
   readonly resolved: string;
   readonly parent: boolean;
   readonly readable: boolean;
+  /** A symbolic link itself, wherever it leads. */
+  readonly link: boolean;
   /** Of an ISO image that is absent: names of those in its folder. */
   readonly beside?: readonly string[];
   readonly stat?: {
@@ -49,8 +51,9 @@ export function pathsOf(first: (name: string) => string[], asked: readonly strin
         path,
         {
           resolved: utf8(real[index] ?? path),
-          readable: access[index]?.startsWith('1') === true,
-          parent: access[index]?.endsWith('1') === true,
+          readable: access[index]?.split(' ')[0] === '1',
+          parent: access[index]?.split(' ')[1] === '1',
+          link: access[index]?.split(' ')[2] === '1',
           ...(stat === undefined ? {} : { stat: bytes === undefined ? stat : { ...stat, bytes } }),
           ...(beside.has(path) ? { beside: beside.get(path) ?? [] } : {}),
           ...(freeBytes === undefined ? {} : { freeBytes }),

@@ -1,6 +1,7 @@
 /**
  * The script of a look, POSIX sh with coreutils: a constant number of processes, however many VMs.
- * Arguments: nonce, boot id file, machine id file, counts of vmDirs and log folders, then vmDirs, log folders, paths.
+ * Arguments: nonce, boot id file, machine id file, `ports` where they matter, counts of vmDirs and log folders, then
+ * vmDirs, log folders, paths.
  */
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
 
@@ -9,7 +10,7 @@ export const HEAD_BYTES = 1024;
 
 export const PROBE_SCRIPT = `
 LC_ALL=C; export LC_ALL; umask 077; set +e
-nonce=$1 bootfile=$2 midfile=$3 nd=$4 nl=$5; shift 5
+nonce=$1 bootfile=$2 midfile=$3 ports=$4 nd=$5 nl=$6; shift 6
 s() { printf '@%s %s\\n' "$nonce" "$*"; }
 # A look without one of these would take "cannot see" for "absent".
 missing=
@@ -71,6 +72,10 @@ cd /
 for p in $qemus; do
   case $own in *" $p "*) ;; *) s stranger $p; head -c 16384 /proc/$p/cmdline 2>/dev/null; echo ;; esac
 done
+s ports
+# Sockets that listen: state 0A of TCP, any of UDP. Source: proc_pid_net(5).
+[ -z "$ports" ] || grep -Hs : /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 |
+  awk '{ sub(/:/, " ") } $1 ~ /udp/ || $5 == "0A" { print $1, $3, $11 }'
 s logs
 awk -v n=$nl 'BEGIN {
   for (i = 1; i <= n; i++) {
@@ -85,7 +90,7 @@ shift $nl
 s real; readlink -m -- "$@"
 s access
 for f in "$@"; do
-  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; echo "$r $d"
+  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; l=0; [ -L "$f" ] && l=1; echo "$r $d $l"
 done
 # Of an ISO image that is not there: those beside it, for a "did you mean".
 s beside

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import type { Shell } from '../host/shell.ts';
+import { type ProbedPort, portsOf } from './ports.ts';
 import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
 import { PROBE_SCRIPT } from './probe-script.ts';
 
@@ -15,6 +16,8 @@ export interface ProbeRequest {
   /** Folders whose QEMU log matters now. */
   readonly logs: readonly string[];
   readonly paths: readonly string[];
+  /** Whether it matters who listens on which port. */
+  readonly ports: boolean;
   readonly bootIdFile: string;
   readonly machineIdFile: string;
 }
@@ -37,6 +40,7 @@ export interface Probe {
   readonly strangers: ReadonlyMap<number, readonly string[]>;
   readonly logs: ReadonlyMap<string, string>;
   readonly paths: ReadonlyMap<string, ProbedPath>;
+  readonly ports: readonly ProbedPort[];
 }
 
 export interface ProbedVmDir {
@@ -77,6 +81,7 @@ export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSi
     nonce,
     request.bootIdFile,
     request.machineIdFile,
+    request.ports ? 'ports' : '',
     String(vmDirs.length),
     String(logs.length),
     ...vmDirs,
@@ -114,6 +119,7 @@ export function parseProbe(output: Buffer, request: ProbeRequest, nonce: string)
     strangers: strangersOf(sections),
     logs: logsOf(first('logs'), request.logs),
     paths: pathsOf(first, request.paths),
+    ports: portsOf(first('ports')),
   };
 }
 

@@ -1,5 +1,5 @@
 /** The effects as POSIX sh, each run inside the frame of effect-script.ts. Each may be cut anywhere and run again. */
-import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+import { FOLDER_FILES, MARKER_FILE, SCREENSHOT_PREFIX } from '../api/effective-spec.ts';
 import { LOCK_FILE } from './effect-script.ts';
 
 export const CLAIM_FOLDER = `
@@ -13,31 +13,31 @@ w "$record" "$1"
 `;
 
 /**
- * Gives $path.creating, which is complete, the name $path: never where another file has it. The other name stays until
+ * Gives $partial, which is complete, the name $path: never where another file or link has it. The other name stays until
  * the record says `created`: a creation that was cut off knows its file by it. A file that is not ours is forgotten, so
  * that the next look judges it as any that was there before us. The last lines of an effect.
  */
 export const NAME_DISK = `
 moved=
-if ! [ -e "$path" ] && ! ln "$path.creating" "$path" 2>/dev/null; then
-  mv -n "$path.creating" "$path" && ! [ -e "$path.creating" ] && moved=yes
+if ! [ -e "$path" ] && ! [ -L "$path" ] && ! ln "$partial" "$path" 2>/dev/null; then
+  mv -n "$partial" "$path" && ! [ -e "$partial" ] && moved=yes
 fi
-if [ -n "$moved" ] || [ "$path" -ef "$path.creating" ]; then
+if [ -n "$moved" ] || [ "$path" -ef "$partial" ]; then
   w "$record" "$created" || return 1
 else
   w "$record" "$unknown" || return 1
 fi
-rm -f "$path.creating"
+rm -f "$partial"
 `;
 
 /** A file that lies there before anything is noted was made since the look. */
 export const CREATE_DISK = `
-path=$1 format=$2 size=$3 state=$4 creating=$5 created=$6 unknown=$7
-if ! [ -e "$path" ]; then
+path=$1 partial=$2 format=$3 size=$4 state=$5 creating=$6 created=$7 unknown=$8
+if ! [ -e "$path" ] && ! [ -L "$path" ]; then
   [ "$state" = resumed ] || w "$record" "$creating" || return 1
-  rm -f "$path.creating"
-  qemu-img create -q -f "$format" "$path.creating" "$size" >&2 9>&- || { rm -f "$path.creating"; return 1; }
-  sync "$path.creating" || return 1
+  rm -f "$partial"
+  qemu-img create -q -f "$format" "$partial" "$size" >&2 9>&- || { rm -f "$partial"; return 1; }
+  sync "$partial" || return 1
 elif [ "$state" != resumed ]; then
   return 0
 fi
@@ -49,10 +49,20 @@ qemu-img resize -q -f qcow2 "$1" "$2" >&2 9>&- || return 1
 w "$record" "$3"
 `;
 
-/** With -D, QEMU's complaints go to its log once that is open; before, to stderr. */
+/**
+ * The seed comes as base64 and passes through builtins and pipes alone: it may hold secrets. One that is no longer
+ * wanted goes, and its secrets with it.
+ * With -D, QEMU's complaints go to its log once that is open; before, to stderr.
+ */
 export const LAUNCH = `
-before=$1 starting=$2 running=$3 variables=$4; shift 4
+before=$1 starting=$2 running=$3 variables=$4 seed=$5; shift 5
 cd "$folder" || return 1
+if [ -z "$seed" ]; then
+  rm -f ${FOLDER_FILES.seed} ${FOLDER_FILES.seed}.tmp || return 1
+else
+  printf '%s' "$seed" | base64 -d >${FOLDER_FILES.seed}.tmp && sync ${FOLDER_FILES.seed}.tmp &&
+    mv -f ${FOLDER_FILES.seed}.tmp ${FOLDER_FILES.seed} || { rm -f ${FOLDER_FILES.seed}.tmp; fail "cannot write ${FOLDER_FILES.seed}"; return 1; }
+fi
 if [ -n "$variables" ] && ! [ -e ${FOLDER_FILES.firmwareVariables} ]; then
   cp --sparse=always "$variables" ${FOLDER_FILES.firmwareVariables}.tmp && chmod 600 ${FOLDER_FILES.firmwareVariables}.tmp &&
     mv -f ${FOLDER_FILES.firmwareVariables}.tmp ${FOLDER_FILES.firmwareVariables} || return 1
@@ -91,15 +101,16 @@ rm -f ${FOLDER_FILES.pidfile} ${FOLDER_FILES.stop} ${FOLDER_FILES.monitor} ${FOL
 `;
 
 /**
- * The first $1 paths are disks whose creation did not end: what lies there may be somebody's, unless it is the very file
- * that we made. The record goes last: until then a cut-off removal is seen and finished.
+ * $1: suffix of a file in the making; then state and path of each disk. Where a creation did not end, what lies there may
+ * be somebody's, unless it is the very file that we made. The record goes last: until then a cut-off removal is seen and
+ * finished.
  */
 export const REMOVE_FILES = `
-unsure=$1; shift
-for path in "$@"; do
-  if [ $unsure -le 0 ] || [ "$path" -ef "$path.creating" ]; then rm -f "$path" || return 1; fi
-  rm -f "$path.creating" || return 1
-  unsure=$((unsure-1))
+suffix=$1; shift
+while [ $# -gt 0 ]; do
+  state=$1 path=$2; shift 2
+  if [ "$state" != creating ] || [ "$path" -ef "$path$suffix" ]; then rm -f "$path" || return 1; fi
+  if [ "$state" != attached ]; then rm -f "$path$suffix" || return 1; fi
 done
 cd "$folder" || return 1
 rm -f ${Object.values(FOLDER_FILES)
@@ -107,7 +118,7 @@ rm -f ${Object.values(FOLDER_FILES)
   .map((name) => `'${name}'`)
   .join(
     ' ',
-  )} ${FOLDER_FILES.log}.1 ${FOLDER_FILES.log}.stderr ${FOLDER_FILES.firmwareVariables}.tmp ./${FOLDER_FILES.record}.tmp* ./${FOLDER_FILES.stop}.tmp* || return 1
+  )} ${FOLDER_FILES.log}.1 ${FOLDER_FILES.log}.stderr ${FOLDER_FILES.firmwareVariables}.tmp ${FOLDER_FILES.seed}.tmp ./${FOLDER_FILES.record}.tmp* ./${FOLDER_FILES.stop}.tmp* ./${SCREENSHOT_PREFIX}* || return 1
 sync "$folder"
 rm -f "$record" || return 1
 cd / && rmdir "$folder" 2>/dev/null

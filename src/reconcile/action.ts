@@ -1,6 +1,7 @@
 /** Everything that can be done for a VM or a host: data, so that it can be logged, compared and simulated. */
 import type { ExitReason } from '../api/conditions.ts';
 import type { EffectiveDisk, EffectiveImage, LaunchSpec } from '../api/effective-spec.ts';
+import type { HostForward } from '../api/networks.ts';
 import type { SeenJob } from './job.ts';
 import type { Marker, StopMarker } from './record.ts';
 
@@ -47,6 +48,14 @@ export type VmAction =
   /** Completes the record of a launch that was interrupted after QEMU came up. */
   | { readonly type: 'note-launch' }
   | { readonly type: 'resume' }
+  /** Changes the ports of the host that lead to a running guest; `forwards` is what there is then. */
+  | {
+      readonly type: 'forward';
+      readonly network: string;
+      readonly remove: readonly HostForward[];
+      readonly add: readonly HostForward[];
+      readonly forwards: readonly HostForward[];
+    }
   /** One step of a stop: writes the marker, then asks. */
   | {
       readonly type: 'stop';

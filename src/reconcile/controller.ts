@@ -10,7 +10,7 @@ import {
   Observable,
   type SchedulerLike,
   Subject,
-  type Subscription,
+  Subscription,
   timer,
 } from 'rxjs';
 import { ExpiredError, messageOf, nearNames } from '../api/errors.ts';
@@ -18,7 +18,7 @@ import type { Host } from '../api/host.ts';
 import { ANNOTATIONS, FINALIZERS, KINDS, type Kind, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { VirtualMachineMonitor } from '../api/virtual-machine-monitor.ts';
-import type { Store, WatchEvent } from '../store/store.ts';
+import type { SecretReader, Store, WatchEvent } from '../store/store.ts';
 import { isOrphaned, isPaused } from './decide.ts';
 import type { HostDriver } from './driver.ts';
 import { HostLoop, type HostLoopOptions, type LoopEvent } from './host-loop.ts';
@@ -30,6 +30,8 @@ import { applyStoreAction } from './store-actions.ts';
 export interface ControllerDependencies {
   readonly store: Store;
   readonly driverFor: (host: Host) => HostDriver;
+  /** Absent: there are none. */
+  readonly secrets?: SecretReader;
   readonly scheduler?: SchedulerLike;
   readonly options?: Partial<HostLoopOptions>;
 }
@@ -47,6 +49,8 @@ interface Running {
 }
 
 const WATCH_RETRY_MS = 1_000;
+/** Objects are listed this often, for whatever a watch did not tell. */
+const RELIST_MS = 60_000;
 
 /** Drives every Host of the store until unsubscribed. Never errors. */
 export function runController(dependencies: ControllerDependencies): Observable<ControllerEvent> {
@@ -78,7 +82,13 @@ class Controller {
     const watches = KINDS.toSorted((a) => (a === 'Host' ? -1 : 0)).map((kind) =>
       changes(this.#deps.store, kind, this.#abort.signal, this.#scheduler).subscribe((event) => this.#onChange(event)),
     );
-    this.#subscriptions = [unplaced, ...watches];
+    const secrets = new Subscription(
+      this.#deps.secrets?.follow(() => {
+        for (const { loop } of this.#running.values()) loop.wake();
+      }),
+    );
+    const relists = timer(RELIST_MS, RELIST_MS, this.#scheduler).subscribe(() => void this.#relist());
+    this.#subscriptions = [unplaced, secrets, ...watches, relists];
   }
 
   stop(): void {
@@ -101,6 +111,22 @@ class Controller {
     }
   }
 
+  /** What the watches should have told. VMs that have a loop are looked at by it in any case. */
+  async #relist(): Promise<void> {
+    try {
+      const hosts = (await this.#deps.store.list('Host')).items;
+      const monitors = (await this.#deps.store.list('VirtualMachineMonitor')).items;
+      if (this.#abort.signal.aborted) return;
+      const uids = new Set(hosts.map(({ metadata }) => metadata.uid));
+      for (const [name, { uid }] of this.#running) if (!uids.has(uid)) this.#endHost(name);
+      for (const host of hosts) this.#onHost(host, false);
+      for (const monitor of monitors) this.#onMonitor(monitor);
+    } catch (error) {
+      this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
+    }
+    await this.#wakeUnplaced();
+  }
+
   #onHost(host: Host, deleted: boolean): void {
     const { name, uid } = host.metadata;
     const known = this.#running.get(name);
@@ -120,11 +146,15 @@ class Controller {
   }
 
   #startHost(host: Host): void {
-    const { store, driverFor, scheduler, options } = this.#deps;
+    const { store, driverFor, secrets, scheduler, options } = this.#deps;
     const { name, uid } = host.metadata;
     const driver = driverFor(host);
     const shared = { store, driver, hostName: name, ...(scheduler === undefined ? {} : { scheduler }) };
-    const loop = new HostLoop({ ...shared, ...(options === undefined ? {} : { options }) });
+    const loop = new HostLoop({
+      ...shared,
+      ...(secrets === undefined ? {} : { secrets }),
+      ...(options === undefined ? {} : { options }),
+    });
     const sampler = new HostSampler(shared);
     const subscription = loop.run().subscribe((event) => {
       if (event.type === 'done') sampler.wake();
@@ -143,7 +173,8 @@ class Controller {
   async #wakeUnplaced(): Promise<void> {
     try {
       const { items } = await this.#deps.store.list('VirtualMachine');
-      for (const vm of items) this.#onVm(vm, false);
+      if (this.#abort.signal.aborted) return;
+      for (const vm of items) if (!this.#running.has(vm.spec.hostName ?? '')) this.#unplaced$.next(vm);
     } catch (error) {
       this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
     }

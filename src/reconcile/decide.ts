@@ -2,12 +2,14 @@
  * Decides the single next step for one VM. Pure: no clock, no I/O, no memory, and it never reads status. The loop
  * takes the step, looks at the host again and asks again, so a step that half happened is simply seen.
  */
+import { messageOf } from '../api/errors.ts';
+import { hostShutdownOf } from '../api/host-shutdown.ts';
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
 import { decideUselessJob } from './images.ts';
 import { OWN_FILES } from './paths.ts';
-import { decideOff, decideOn } from './power.ts';
+import { decideHostShutdown, decideOff, decideOn, wantsOff } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
 import { decideStop } from './stop.ts';
 
@@ -19,6 +21,20 @@ export function isPaused(metadata: { readonly annotations?: Readonly<Record<stri
 export function isOrphaned(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
   const value = metadata.annotations?.[ANNOTATIONS.orphan];
   return value !== undefined && value !== 'false';
+}
+
+/** A bug must not take the other VMs of the host with it. */
+export function decideSafely(subject: Subject): Decision {
+  const { host, vm } = subject;
+  const taken = vm.metadata.finalizers?.includes(FINALIZERS.hostCleanup) === true;
+  if (host.metadata.deletionTimestamp !== undefined && !taken && vm.metadata.deletionTimestamp === undefined) {
+    return blocked('HostNotFound', `Host ${host.metadata.name} is being deleted and takes no new VMs`);
+  }
+  try {
+    return decide(subject);
+  } catch (error) {
+    return blocked('InternalError', messageOf(error));
+  }
 }
 
 export function decide(subject: Subject): Decision {
@@ -39,8 +55,10 @@ export function decide(subject: Subject): Decision {
   if ('kind' in owned) return owned;
   const { record } = owned;
   const process = subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
-  const off = vm.spec.powerState === 'PoweredOff' || vm.spec.powerState === 'ForcedOff';
-  return off ? decideOff(subject, record, process) : decideOn(subject, record, process);
+  if (wantsOff(vm.spec)) return decideOff(subject, record, process);
+  return hostShutdownOf(host, subject.seen.bootID) === undefined
+    ? decideOn(subject, record, process)
+    : decideHostShutdown(subject, record, process);
 }
 
 /** The record, once folder, record and annotation are in place; else the step towards it or what is in the way. */
@@ -85,6 +103,12 @@ function decideUnowned(subject: Subject, provisioned: string | undefined, here: 
   }
   if (seen.namesake !== undefined)
     return blocked('NameConflict', `VM ${seen.namesake} has the name ${wanted.vmName} on this host, in another vmDir`);
+  const taken = seen.folder?.entries.find((name) => OWN_FILES.has(name));
+  if (taken !== undefined)
+    return blocked(
+      'NameConflict',
+      `${wanted.folder} exists and holds ${taken}, a name that qemu-operator keeps for its own files; move that file away, and the folder is taken with all else in it`,
+    );
   return act({ type: 'claim-folder' }, 'Provisioning', `making ${wanted.folder}`);
 }
 

@@ -4,7 +4,7 @@ import type { EffectiveSpec } from '../api/effective-spec.ts';
 import type { Host } from '../api/host.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Action } from './action.ts';
-import type { HeardEnd, HostFacts, SeenFile, SeenFolder, SeenVmDir } from './observed.ts';
+import type { HeardEnd, HostFacts, SeenFile, SeenFolder, SeenPort, SeenVmDir } from './observed.ts';
 
 export type Decision =
   /** Do this, then look again at once. `reason` says what the VM is in the middle of. */
@@ -44,7 +44,13 @@ export interface SeenVm {
   readonly claims: ReadonlyMap<string, string>;
   /** Paths of the other VM folders on the host. */
   readonly otherFolders: ReadonlySet<string>;
+  /** Ports that somebody listens on, this VM included. */
+  readonly ports: readonly SeenPort[];
+  /** Ports that the records of other VMs claim, with the owner's `namespace/name`. */
+  readonly portClaims: readonly PortClaim[];
   readonly facts: HostFacts;
+  /** The Secret that cloudInit names; undefined where it names none. */
+  readonly secret: SeenSecret | undefined;
   readonly heard: HeardEnd | undefined;
   /** An older object that claims the same (host, vmName), as `namespace/name`. */
   readonly olderRival: string | undefined;
@@ -53,6 +59,12 @@ export interface SeenVm {
   /** Whether an object with this uid exists in the store. */
   readonly uidExists: (uid: string) => boolean;
 }
+
+export type PortClaim = Omit<SeenPort, 'holder'> & { readonly owner: string };
+/** Never its value. */
+export type SeenSecret =
+  | { readonly kind: 'present'; readonly digest: string }
+  | { readonly kind: 'absent'; readonly message: string };
 
 export function act(action: Action, reason: Reason, message: string): Decision {
   return { kind: 'act', action, reason, message };

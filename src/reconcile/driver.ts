@@ -2,6 +2,7 @@
  * What a reconcile loop asks of a host. Small enough to simulate (test/fakes/simulated-host.ts does); the real one is qemu/driver.ts.
  */
 import type { Observable } from 'rxjs';
+import type { SeedContent } from '../api/cloud-init.ts';
 import type { EffectiveSpec } from '../api/effective-spec.ts';
 import type { Sample } from '../api/virtual-machine-monitor.ts';
 import type { HostAction, VmAction } from './action.ts';
@@ -28,6 +29,8 @@ export interface VmContext {
   readonly process: SeenProcess;
   readonly stop: StopMarker | undefined;
   readonly facts: HostFacts;
+  /** For a launch, where the spec has cloudInit. */
+  readonly seed?: SeedContent | undefined;
 }
 
 export interface HostContext {

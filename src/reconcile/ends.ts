@@ -2,6 +2,7 @@
 import type { ExitReason } from '../api/conditions.ts';
 import { launchDigest } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
+import type { VirtualMachineSpec } from '../api/virtual-machine.ts';
 import type { Decision, SeenVm, Subject } from './decision.ts';
 import { act, clockTime, wait } from './decision.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
@@ -19,6 +20,11 @@ const CRASHES: ReadonlySet<ExitReason> = new Set([
   'InternalError',
   'StoppedExternally',
 ]);
+
+/** Whether a word of a status is one of these. */
+export function isExitReason(word: string | undefined): word is ExitReason {
+  return word !== undefined && word in END_WORDS;
+}
 
 export function isCrash(reason: ExitReason): boolean {
   return CRASHES.has(reason);
@@ -93,9 +99,8 @@ export function decideRestart(subject: Subject, record: OwnershipRecord): Decisi
   const { vm, seen, wanted } = subject;
   const { end } = record;
   if (end === undefined || record.off === true || record.nonce !== vm.spec.restartedAt) return undefined;
-  if (end.reason === 'StoppedByRequest' || end.reason === 'HostShutdown') return undefined;
-  if (vm.spec.restartPolicy === 'Never') return 'stays-off';
-  if (vm.spec.restartPolicy === 'OnFailure' && end.reason === 'GuestPoweredOff') return 'stays-off';
+  if (wasAskedFor(end.reason)) return undefined;
+  if (staysOff(vm.spec.restartPolicy, end.reason)) return 'stays-off';
   if (end.digest !== launchDigest(wanted.launch)) return undefined;
   const delay = backoffMs(end.crashes, vm.metadata.uid);
   const left = end.at + delay - seen.at;
@@ -106,6 +111,16 @@ export function decideRestart(subject: Subject, record: OwnershipRecord): Decisi
     'CrashLoopBackOff',
     `${END_WORDS[end.reason]} ${end.crashes} times in a row; starts again at ${clockTime(seen.at + left)}`,
   );
+}
+
+/** Whether the policy does not answer such an end: only a person starts the VM again. */
+export function staysOff(policy: VirtualMachineSpec['restartPolicy'], end: ExitReason): boolean {
+  if (wasAskedFor(end)) return false;
+  return policy === 'Never' || (policy === 'OnFailure' && end === 'GuestPoweredOff');
+}
+
+function wasAskedFor(end: ExitReason): boolean {
+  return end === 'StoppedByRequest' || end === 'HostShutdown';
 }
 
 const END_WORDS: Readonly<Record<ExitReason, string>> = {

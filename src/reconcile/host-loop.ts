@@ -6,20 +6,21 @@
  */
 import { asyncScheduler, defer, Observable, type SchedulerLike } from 'rxjs';
 import { messageOf } from '../api/errors.ts';
-import { ANNOTATIONS, DEFAULT_NAMESPACE, FINALIZERS, keyOf } from '../api/meta.ts';
+import { ANNOTATIONS, DEFAULT_NAMESPACE, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
-import type { ObjectProblem, Store } from '../store/store.ts';
+import type { ObjectProblem, SecretReader, Store } from '../store/store.ts';
 import { type Action, isStoreAction } from './action.ts';
 import { type ActionLimits, ActionRunner, servedBy } from './action-runner.ts';
 import { coalesceMap } from './coalesce-map.ts';
-import { decide, isOrphaned, isPaused } from './decide.ts';
-import { blocked, type Decision, type Subject } from './decision.ts';
-import { FencedError, type HostDriver, type VmContext } from './driver.ts';
+import { decideSafely, isOrphaned, isPaused } from './decide.ts';
+import type { Decision, Subject } from './decision.ts';
+import { FencedError, type HostDriver } from './driver.ts';
 import { HostView, type View } from './host-view.ts';
+import { NO_SECRETS, seedFor, seenSecret } from './secrets.ts';
 import { type Pass, statusOf } from './status.ts';
-import { writeStatus } from './status-writer.ts';
+import { isOutdated, writeStatus } from './status-writer.ts';
 import { applyStoreAction } from './store-actions.ts';
-import { subjectOf, wantedOf } from './subject.ts';
+import { contextOf, subjectOf, wantedOf } from './subject.ts';
 import { type Unseen, whyUnseen } from './unseen.ts';
 import { WakeQueue } from './wake-queue.ts';
 
@@ -39,6 +40,8 @@ export interface HostLoopDependencies {
   readonly store: Store;
   readonly driver: HostDriver;
   readonly hostName: string;
+  /** Absent: there are none. */
+  readonly secrets?: SecretReader;
   readonly scheduler?: SchedulerLike;
   readonly options?: Partial<HostLoopOptions>;
 }
@@ -60,11 +63,14 @@ const EVERYTHING = '*';
 const UNSEEN_RETRY_MS = 5_000;
 const BLOCKED_RETRY_MS = 10_000;
 const VOLATILE_MS = 300_000;
+/** A read that lags behind catches up within this. */
+const OUTDATED_RETRY_MS = 100;
 
 export class HostLoop {
   readonly #store: Store;
   readonly #driver: HostDriver;
   readonly #hostName: string;
+  readonly #secrets: SecretReader;
   readonly #scheduler: SchedulerLike;
   readonly #resyncMs: number;
   readonly #queue: WakeQueue;
@@ -76,11 +82,13 @@ export class HostLoop {
   #volatileAt = Number.NEGATIVE_INFINITY;
   #emit: (event: LoopEvent) => void = () => undefined;
 
-  constructor({ store, driver, hostName, scheduler = asyncScheduler, options }: HostLoopDependencies) {
+  constructor(dependencies: HostLoopDependencies) {
+    const { store, driver, hostName, secrets = NO_SECRETS, scheduler = asyncScheduler, options } = dependencies;
     const { resyncMs, ...limits } = { ...DEFAULT_LOOP_OPTIONS, ...options };
     this.#store = store;
     this.#driver = driver;
     this.#hostName = hostName;
+    this.#secrets = secrets;
     this.#scheduler = scheduler;
     this.#resyncMs = resyncMs;
     this.#queue = new WakeQueue(scheduler);
@@ -198,6 +206,7 @@ export class HostLoop {
       seen: look.host,
       siblings: vms,
       uidExists: (uid) => uids.has(uid),
+      secret: await seenSecret(vm, this.#secrets),
       heardEnd: (folder) => this.#driver.heardEnd(folder),
     });
     await this.#follow(subject, decideSafely(subject));
@@ -221,10 +230,12 @@ export class HostLoop {
     const failure = asked && this.#actions.failureOf(...asked);
     const newest = await this.#note(subject.vm, { kind: 'seen', subject, decision, failure });
     if (newest === undefined) return;
+    // The note met the newest object. What was decided on an older one could end a guest that is wanted.
+    const waitMs = isOutdated(subject.vm, newest) ? OUTDATED_RETRY_MS : held?.forMs;
     switch (decision.kind) {
       case 'act':
-        if (held === undefined) this.#start({ ...subject, vm: newest }, decision);
-        else this.#queue.wake(key, held.forMs);
+        if (waitMs === undefined) this.#start({ ...subject, vm: newest }, decision);
+        else this.#queue.wake(key, waitMs);
         return;
       case 'wait':
         this.#queue.wake(key, decision.forMs);
@@ -254,25 +265,10 @@ export class HostLoop {
     );
   }
 
-  #execute(action: Action, subject: Subject): Promise<void> {
+  async #execute(action: Action, subject: Subject): Promise<void> {
     if (isStoreAction(action)) return applyStoreAction(this.#store, action, subject.vm, subject.wanted.vmName);
-    return this.#driver.execute(action, this.#contextOf(subject), this.#abort.signal);
-  }
-
-  #contextOf({ vm, wanted, seen }: Subject): VmContext {
-    const { uid, namespace, name } = vm.metadata;
-    const { folder, facts } = seen;
-    return {
-      storeUID: this.#store.uid,
-      uid,
-      namespace,
-      name,
-      wanted,
-      record: folder?.record.kind === 'readable' ? folder.record.record : undefined,
-      process: folder?.process ?? { kind: 'absent', pidfileLeft: false },
-      stop: folder?.stop,
-      facts,
-    };
+    const seed = action.type === 'launch' ? await seedFor(subject, this.#secrets) : undefined;
+    await this.#driver.execute(action, contextOf(subject, this.#store.uid, seed), this.#abort.signal);
   }
 
   #note(vm: VirtualMachine, pass: Pass): Promise<VirtualMachine | undefined> {
@@ -282,19 +278,5 @@ export class HostLoop {
       const { generation } = vm.metadata;
       return statusOf({ ...newest, metadata: { ...newest.metadata, generation } }, pass, source);
     });
-  }
-}
-
-/** A bug must not take the other VMs of the host with it. */
-function decideSafely(subject: Subject): Decision {
-  const { host, vm } = subject;
-  const taken = vm.metadata.finalizers?.includes(FINALIZERS.hostCleanup) === true;
-  if (host.metadata.deletionTimestamp !== undefined && !taken && vm.metadata.deletionTimestamp === undefined) {
-    return blocked('HostNotFound', `Host ${host.metadata.name} is being deleted and takes no new VMs`);
-  }
-  try {
-    return decide(subject);
-  } catch (error) {
-    return blocked('InternalError', messageOf(error));
   }
 }

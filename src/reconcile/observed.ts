@@ -23,6 +23,8 @@ export interface SeenHost {
   readonly folders: ReadonlyMap<string, SeenFolder>;
   /** The files that were asked for, by path. */
   readonly files: ReadonlyMap<string, SeenFile>;
+  /** Ports that somebody listens on; empty where none of the VMs that matter now forwards any. */
+  readonly ports: readonly SeenPort[];
   /** QEMU processes that belong to none of these folders. */
   readonly strangers: readonly SeenStranger[];
   readonly facts: HostFacts;
@@ -83,6 +85,8 @@ export type SeenFile =
       readonly kind: 'absent';
       readonly parent: 'present' | 'absent';
       readonly resolved: string;
+      /** It is a symbolic link that leads to no file. */
+      readonly link?: boolean;
       /** Of an ISO image: the names of those in its folder. */
       readonly beside?: readonly string[];
     }
@@ -106,6 +110,16 @@ export type SeenFile =
       readonly bootArchitectures?: readonly Architecture[];
     };
 
+/** A port of the host that is taken. */
+export interface SeenPort {
+  readonly protocol: 'TCP' | 'UDP';
+  /** 0.0.0.0: all of the host's addresses. */
+  readonly hostAddress: string;
+  readonly hostPort: number;
+  /** The program that has it, where a VM wants it and this user may know. */
+  readonly holder?: string;
+}
+
 export interface SeenStranger {
   readonly name: string;
   readonly architecture: string;
@@ -128,6 +142,8 @@ export interface HostFacts {
 export interface QemuFacts {
   readonly command: string;
   readonly version: string;
+  /** Most vCPUs of the machine that guests get. */
+  readonly maxVcpus?: number | undefined;
   /** UEFI firmware for the architecture, where the host has one. */
   readonly uefi?: { readonly code: string; readonly variables: string; readonly format: string } | undefined;
 }

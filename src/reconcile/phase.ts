@@ -24,6 +24,7 @@ export function phaseOf(
     case 'Stopped':
     case 'GuestPoweredOff':
     case 'PausedByOperator':
+    case 'HostShutdown':
       return 'Stopped';
     default:
       return decision.kind === 'blocked' ? 'Failed' : 'Pending';

@@ -1,18 +1,24 @@
 /** On and off: how a process is ended, kept and started. */
 
-import { pendingChanges } from '../api/effective-spec.ts';
+import { type PendingChange, pendingChanges } from '../api/effective-spec.ts';
+import type { VirtualMachineSpec } from '../api/virtual-machine.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked, wait } from './decision.ts';
 import { decideEnd, decideRestart } from './ends.ts';
 import { awaitsImage, decideUselessJob } from './images.ts';
+import { decideForwards, networkProblem, withPorts } from './network.ts';
 import type { SeenProcess } from './observed.ts';
 import { acceleratorOf, qemuProblem, toolProblem } from './readiness.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
+import { secretProblem } from './secrets.ts';
 import { decideStop, stopUnderWay } from './stop.ts';
 import { decideDiskNotes, decideDisks, decideLiveGrowth, storageProblem } from './storage.ts';
 
 /** A state that mends itself is looked at again after this. */
 const AGAIN_MS = 5_000;
+/** A host that shuts down is soon gone; what ends the wait wakes the VM by itself. */
+const SHUTDOWN_MS = 60_000;
+const SHUTTING_DOWN = 'the host is shutting down';
 /** A disk on a file system with less room than this would only fail again. */
 const RESUME_FREE_BYTES = 64 * 1024 * 1024;
 
@@ -59,13 +65,20 @@ function decideGone(subject: Subject, record: OwnershipRecord, launch: LaunchRec
   );
 }
 
+/** What only a person or a new spec can mend. */
+function problemOf(subject: Subject, record: OwnershipRecord): Decision | undefined {
+  return (
+    storageProblem(subject, record) ?? qemuProblem(subject) ?? secretProblem(subject) ?? networkProblem(subject, record)
+  );
+}
+
 /** The VM should be on. */
 export function decideOn(subject: Subject, record: OwnershipRecord, process: SeenProcess): Decision {
   if (process.kind === 'present') return decideRunning(subject, record, process);
   if (record.launch !== undefined) return decideGone(subject, record, record.launch);
   const gate = decideRestart(subject, record);
   if (gate === 'stays-off') return staysOff(record);
-  const problem = decideUselessJob(subject, record, true) ?? storageProblem(subject, record) ?? qemuProblem(subject);
+  const problem = decideUselessJob(subject, record, true) ?? problemOf(subject, record);
   if (problem !== undefined) return problem;
   const disks = decideDisks(subject, record, true);
   return disks === undefined ? (gate ?? decideLaunch(subject, record)) : withTools(subject, disks);
@@ -75,6 +88,17 @@ export function decideOn(subject: Subject, record: OwnershipRecord, process: See
 function withTools(subject: Subject, decision: Decision): Decision {
   const needed = decision.kind === 'act' && ['create-disk', 'start-copy', 'grow-disk'].includes(decision.action.type);
   return (needed ? toolProblem(subject) : undefined) ?? decision;
+}
+
+/** The VM should be on, and its host is shutting down: it is off until the next boot. */
+export function decideHostShutdown(subject: Subject, record: OwnershipRecord, process: SeenProcess): Decision {
+  if (process.kind === 'present') {
+    if (record.launch?.state !== 'running') return NOTE_LAUNCH;
+    return decideStop(subject, process, { reason: 'HostShutdown', message: SHUTTING_DOWN });
+  }
+  if (record.launch !== undefined) return decideGone(subject, record, record.launch);
+  if (decideRestart(subject, record) === 'stays-off') return staysOff(record);
+  return wait(SHUTDOWN_MS, 'HostShutdown', `${SHUTTING_DOWN}; the VM starts again at its next boot`);
 }
 
 function staysOff(record: OwnershipRecord): Decision {
@@ -99,7 +123,7 @@ function decideLaunch(subject: Subject, record: OwnershipRecord): Decision {
   return act(
     {
       type: 'launch',
-      spec: wanted.launch,
+      spec: withPorts(subject, record),
       nonce: vm.spec.restartedAt,
       bootID: seen.bootID,
       accelerator,
@@ -113,11 +137,12 @@ function decideLaunch(subject: Subject, record: OwnershipRecord): Decision {
   );
 }
 
+/** The end of a process that is not in the record could not be told. */
+const NOTE_LAUNCH = act({ type: 'note-launch' }, 'Starting', 'QEMU is up; noting it in the record');
+
 function decideRunning(subject: Subject, record: OwnershipRecord, process: Process): Decision {
   const { vm, wanted } = subject;
-  if (record.launch === undefined || record.launch.state === 'starting') {
-    return act({ type: 'note-launch' }, 'Starting', 'QEMU is up; noting it in the record');
-  }
+  if (record.launch === undefined || record.launch.state === 'starting') return NOTE_LAUNCH;
   if (process.guest === 'silent') {
     return wait(
       AGAIN_MS,
@@ -125,7 +150,7 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
       `QEMU (pid ${process.pid}) runs, but its monitor does not answer; it is left alone`,
     );
   }
-  const problem = storageProblem(subject, record) ?? qemuProblem(subject);
+  const problem = problemOf(subject, record);
   const restart = restartMessage(subject, record);
   if (restart !== undefined) {
     if (problem !== undefined) return problem;
@@ -139,6 +164,8 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
   const growth = decideLiveGrowth(subject, record, process.diskBytes ?? new Map());
   if (growth !== undefined) return growth;
   if (problem !== undefined) return problem;
+  const forwards = decideForwards(subject, record);
+  if (forwards !== undefined) return forwards;
   const changes = pendingChanges(record.launch.spec, wanted.launch).length;
   return (
     decideDiskNotes(subject, record) ?? {
@@ -153,11 +180,27 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
 }
 
 function restartMessage({ vm, wanted }: Subject, record: OwnershipRecord): string | undefined {
-  if (record.nonce !== vm.spec.restartedAt)
-    return `restarting as requested (restartedAt ${vm.spec.restartedAt ?? 'removed'})`;
-  if (vm.spec.updateStrategy.type !== 'Restart' || record.launch === undefined) return undefined;
-  const first = pendingChanges(record.launch.spec, wanted.launch)[0];
+  const pending = record.launch === undefined ? [] : pendingChanges(record.launch.spec, wanted.launch);
+  return restartCause(vm.spec, record.nonce, pending);
+}
+
+/**
+ * Why a running process has to give way to another one now; undefined: it stays.
+ * @param answered the restartedAt that the last launch answered
+ */
+export function restartCause(
+  { restartedAt, updateStrategy }: Pick<VirtualMachineSpec, 'restartedAt' | 'updateStrategy'>,
+  answered: string | undefined,
+  pending: readonly PendingChange[],
+): string | undefined {
+  if (answered !== restartedAt) return `restarting as requested (restartedAt ${restartedAt ?? 'removed'})`;
+  const first = updateStrategy.type === 'Restart' ? pending[0] : undefined;
   return first === undefined ? undefined : `restarting for the change of ${first.path} (updateStrategy Restart)`;
+}
+
+/** Whether the spec wants no process. */
+export function wantsOff({ powerState }: Pick<VirtualMachineSpec, 'powerState'>): boolean {
+  return powerState === 'PoweredOff' || powerState === 'ForcedOff';
 }
 
 /** A guest that is there but does not run. */

@@ -1,7 +1,10 @@
 /** Whether a host has what a VM needs: what is missing is named with the command that installs it. */
+import { humanBytes } from '../api/quantity.ts';
 import type { Architecture } from '../api/virtual-machine.ts';
 import { blocked, type Decision, type Subject } from './decision.ts';
-import type { HostFacts } from './observed.ts';
+import type { HostFacts, QemuFacts } from './observed.ts';
+
+const MIB = 1_048_576;
 
 /** KVM runs guests of the host's own architecture only. */
 export function acceleratorOf({ wanted, seen }: Subject): {
@@ -59,5 +62,16 @@ export function qemuProblem(subject: Subject): Decision | undefined {
     const why = isNative(facts, architecture) ? facts.kvm.reason : `the host is ${facts.architecture}`;
     return blocked('KVMUnavailable', `accelerator is KVM, which does not work here: ${why}; use Auto or TCG`);
   }
-  return undefined;
+  return sizeProblem(subject, qemu);
+}
+
+/** More than the machine or the host has: a launch would fail, so a running VM is not stopped for it. */
+function sizeProblem({ wanted, seen }: Subject, { version, maxVcpus }: QemuFacts): Decision | undefined {
+  const { vcpus, memoryMiB } = wanted.launch;
+  if (maxVcpus !== undefined && vcpus > maxVcpus)
+    return blocked('InvalidSpec', `vcpus: ${vcpus} are more than QEMU ${version} gives a machine, at most ${maxVcpus}`);
+  const { memoryBytes } = seen.facts;
+  return memoryMiB * MIB > memoryBytes
+    ? blocked('InsufficientMemory', `memory: ${memoryMiB}Mi are more than the host has, ${humanBytes(memoryBytes)}`)
+    : undefined;
 }

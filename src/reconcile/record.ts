@@ -4,7 +4,8 @@
  */
 import { z } from 'zod';
 import type { ExitReason } from '../api/conditions.ts';
-import type { LaunchSpec } from '../api/effective-spec.ts';
+import { forwardsOf, type LaunchSpec } from '../api/effective-spec.ts';
+import type { HostForward } from '../api/networks.ts';
 
 export const RECORD_VERSION = 1;
 
@@ -20,6 +21,18 @@ const exitReasons = [
   'GuestPoweredOff',
 ] as const satisfies readonly ExitReason[];
 
+const protocols = z.enum(['TCP', 'UDP']);
+
+const forwardSchema = z.object({
+  protocol: protocols,
+  hostAddress: z.string(),
+  guestPort: z.number(),
+  hostPort: z.number().optional(),
+  allocated: z.literal(true).optional(),
+  /** A change of a running VM's forwards is under way, or was cut off. */
+  changing: z.literal(true).optional(),
+});
+
 const launchSpecSchema = z.object({
   uuid: z.string(),
   architecture: z.enum(['x86_64', 'arm64']),
@@ -29,8 +42,23 @@ const launchSpecSchema = z.object({
   accelerator: z.enum(['Auto', 'KVM', 'TCG']),
   disks: z.array(z.object({ name: z.string(), path: z.string(), format: z.enum(['qcow2', 'raw']) })),
   cdroms: z.array(z.object({ name: z.string(), path: z.string() })),
-  networks: z.array(z.object({ name: z.string(), mac: z.string() })),
+  networks: z.array(
+    z.object({
+      name: z.string(),
+      mac: z.string(),
+      bridge: z.string().optional(),
+      forwards: z.array(forwardSchema).optional(),
+    }),
+  ),
   vnc: z.boolean(),
+  cloudInit: z
+    .object({
+      hostname: z.string(),
+      userData: z.string().optional(),
+      networkData: z.string().optional(),
+      sshAuthorizedKeys: z.string().optional(),
+    })
+    .optional(),
 });
 
 const recordSchema = z.object({
@@ -57,6 +85,20 @@ const recordSchema = z.object({
   /** The VM was seen switched off with no process: switching it on starts it under every policy. */
   off: z.boolean().optional(),
   restarts: z.number().default(0),
+  /** Ports of the host that were chosen for forwards without one, kept from start to start. */
+  ports: z
+    .array(
+      z.object({
+        network: z.string(),
+        protocol: protocols,
+        hostAddress: z.string(),
+        hostPort: z.number(),
+        guestPort: z.number(),
+        /** How often in a row QEMU could not have a port that was chosen here. */
+        refusals: z.number().optional(),
+      }),
+    )
+    .optional(),
   launch: z
     .object({
       /** starting: QEMU was about to be run; running: its monitor was seen to listen. */
@@ -88,8 +130,42 @@ const recordSchema = z.object({
 });
 
 export type OwnershipRecord = z.infer<typeof recordSchema>;
+export type AllocatedPort = NonNullable<OwnershipRecord['ports']>[number];
 export type DiskRecord = OwnershipRecord['disks'][string];
 export type LaunchRecord = Omit<NonNullable<OwnershipRecord['launch']>, 'spec'> & { readonly spec: LaunchSpec };
+
+/** A port that looks free and that QEMU cannot have is another's in a way that no look shows; this often, another one is tried. */
+export const MAX_REFUSALS = 5;
+
+/** Whether a port was chosen for this forward. */
+export function samePort(port: AllocatedPort, forward: HostForward & { readonly network: string }): boolean {
+  return (
+    port.network === forward.network &&
+    port.protocol === forward.protocol &&
+    port.hostAddress === forward.hostAddress &&
+    port.guestPort === forward.guestPort
+  );
+}
+
+/** The ports that were chosen for a launch: what the record keeps of it. */
+export function allocatedPorts(spec: LaunchSpec): AllocatedPort[] {
+  return forwardsOf(spec).flatMap(({ network, protocol, hostAddress, hostPort, guestPort, allocated }) =>
+    allocated === true && hostPort !== undefined ? [{ network, protocol, hostAddress, hostPort, guestPort }] : [],
+  );
+}
+
+/**
+ * The record after QEMU could not have a port: where it was one that was chosen, another one is next.
+ * @param said QEMU's words, which hold the rule that failed
+ */
+export function withRefusals(record: OwnershipRecord, tried: LaunchSpec, said: string): OwnershipRecord | undefined {
+  const ports = allocatedPorts(tried).map((port): AllocatedPort => {
+    const refused = said.includes(`${port.hostAddress}:${port.hostPort}-`);
+    const refusals = record.ports?.find((one) => samePort(one, port))?.refusals ?? 0;
+    return refused ? { ...port, refusals: Math.min(refusals, MAX_REFUSALS) + 1 } : port;
+  });
+  return ports.some(({ refusals }) => refusals !== undefined) ? { ...record, ports } : undefined;
+}
 
 /** reclaimPolicy absent: what we created goes with the VM, what existed stays. */
 export function reclaimOf(

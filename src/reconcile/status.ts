@@ -1,4 +1,5 @@
 /** What a pass says of a VM. Pure; the previous status is read only to keep times and history. */
+import { firstBootHint } from '../api/cloud-init.ts';
 import { conditionsFrom, type Finding } from '../api/conditions.ts';
 import { type PendingChange, pendingChanges } from '../api/effective-spec.ts';
 import { ANNOTATIONS } from '../api/meta.ts';
@@ -7,6 +8,7 @@ import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual
 import { isPaused } from './decide.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
 import { historyOf, newsOf, sentenceOf } from './history.ts';
+import { interfacesOf } from './interface-status.ts';
 import type { SeenProcess } from './observed.ts';
 import { phaseOf } from './phase.ts';
 import { type OwnershipRecord, reclaimOf } from './record.ts';
@@ -126,11 +128,12 @@ function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
   if (paused) findings.push({ type: 'ReconcilePaused', status: 'True', reason, message });
   const pending = pendingOf(pass);
   if (pending.length > 0) {
+    const paths = pending.map(({ path }) => path);
     findings.push({
       type: 'RestartRequired',
       status: 'True',
       reason: 'PendingChanges',
-      message: `a restart applies: ${pending.map(({ path }) => path).join(', ')}`,
+      message: `a restart applies: ${paths.join(', ')}${firstBootHint(paths)}`,
     });
   }
   return findings;
@@ -207,7 +210,7 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
     vcpus: launch?.spec.vcpus,
     memory: launch === undefined ? undefined : formatQuantity(launch.spec.memoryMiB * 1_048_576),
     disks: record === undefined ? vm.status?.disks : disksOf(pass, record),
-    interfaces: launch?.spec.networks.map(({ name, mac }) => ({ name, mac })),
+    ...interfacesOf(launch?.spec.networks),
     pendingChanges: pending.length > 0 ? pending.slice(0, 64).map((change) => bounded(change)) : undefined,
     lastExit:
       end === undefined

@@ -1,4 +1,5 @@
 /** How a process is ended: asked, then told, then made to. Each step is noted on the host before it is taken. */
+import { hostShutdownOf } from '../api/host-shutdown.ts';
 import { act, clockTime, type Decision, type SeenVm, type Subject, wait } from './decision.ts';
 import type { SeenProcess } from './observed.ts';
 import type { StopMarker } from './record.ts';
@@ -29,7 +30,8 @@ export function decideStop(
   const step = (name: 'powerdown' | 'quit' | 'terminate' | 'kill', detail = '', afresh = false) =>
     act({ type: 'stop', step: name, reason, ...(afresh ? { afresh } : {}) }, 'Stopping', `${message}${detail}`);
   const marker = stopUnderWay(seen, process);
-  const mode = vm.spec.powerState === 'ForcedOff' || reason !== 'StoppedByRequest' ? 'Hard' : vm.spec.powerOff.mode;
+  const asks = reason === 'StoppedByRequest' || reason === 'HostShutdown';
+  const mode = vm.spec.powerState === 'ForcedOff' || !asks ? 'Hard' : vm.spec.powerOff.mode;
   if (mode !== 'Hard') {
     const soft = decideSoftStop(subject, process, marker, message);
     const afresh = marker !== undefined && seen.at < marker.at;
@@ -52,7 +54,7 @@ function later(at: number, since: number, message: string): Decision | undefined
 
 /** undefined: the grace period is over, or the guest cannot react; go on to quit. */
 function decideSoftStop(
-  { vm, seen }: Subject,
+  { vm, host, seen }: Subject,
   process: Process,
   marker: StopMarker | undefined,
   message: string,
@@ -65,23 +67,25 @@ function decideSoftStop(
     process.guest === 'not-asked';
   if (!reacts && mode === 'TrySoft') return undefined;
   if (marker?.quitAt !== undefined || marker?.terminateAt !== undefined) return undefined;
+  const { untilMs = Number.POSITIVE_INFINITY } = hostShutdownOf(host, seen.bootID) ?? {};
+  if (seen.at >= untilMs) return undefined;
   if (marker?.powerdownAt === undefined) return 'powerdown';
   // A clock that was set back says nothing of the time that passed; the guest is not cut short for it.
   if (seen.at < marker.at) return 'powerdown';
-  const left = marker.at + gracePeriodSeconds * 1000 - seen.at;
+  const left = Math.min(marker.at + gracePeriodSeconds * 1000, untilMs) - seen.at;
   const sinceAsked = Math.max(0, seen.at - marker.powerdownAt);
   if (left > 0) {
     if (sinceAsked >= RESEND_MS) return 'powerdown';
     return wait(
       Math.min(left, RESEND_MS - sinceAsked),
       'Stopping',
-      `${message}: the guest is powering down, QEMU ${mode === 'Soft' ? 'waits for it' : `quits at ${clockTime(seen.at + left)}`}`,
+      `${message}: the guest is powering down, QEMU ${mode === 'Soft' && untilMs > seen.at + left ? 'waits for it' : `quits at ${clockTime(seen.at + left)}`}`,
     );
   }
   if (mode === 'TrySoft') return undefined;
   if (sinceAsked >= RESEND_IGNORED_MS) return 'powerdown';
   return wait(
-    RESEND_IGNORED_MS - sinceAsked,
+    Math.min(RESEND_IGNORED_MS - sinceAsked, untilMs - seen.at),
     'GuestIgnoresPowerdown',
     `the guest has ignored the power button since ${clockTime(marker.at)} and powerOff.mode is Soft; powerState: ForcedOff ends it`,
   );

@@ -115,6 +115,11 @@ function missingDiskProblem(
       'DiskMissing',
       `${what}: ${disk.path} was attached before and is gone; restore it, or remove the disk from the spec`,
     );
+  if (file?.link === true)
+    return blocked(
+      'DiskMissing',
+      `${what}: ${disk.path} is a symbolic link to ${file.resolved}, which does not exist; mount or restore that, or remove the link`,
+    );
   const image = disk.image === undefined ? undefined : imageProblem(subject, disk, disk.image);
   if (image !== undefined) return image;
   if (disk.sizeBytes === undefined && disk.image === undefined)
@@ -152,13 +157,15 @@ function existingDiskProblem(
     );
   const foreign = foreignFileProblem(subject, disk, noted, file);
   if (foreign !== undefined) return foreign;
-  if (disk.format === 'raw' && disk.sizeBytes !== undefined && (file.virtualBytes ?? disk.sizeBytes) < disk.sizeBytes) {
-    return blocked(
-      'RawDiskNotGrown',
-      `${what}: a raw disk is grown by hand: qemu-img resize -f raw '${disk.path}' ${disk.sizeBytes}`,
-    );
+  if (growthOf(disk, file.virtualBytes) === 'by-hand') {
+    return blocked('RawDiskNotGrown', `${what}: a raw disk is grown by hand: ${resizeCommand(disk)}`);
   }
   return undefined;
+}
+
+/** What a person runs while the VM is off. */
+export function resizeCommand({ path, sizeBytes }: Pick<EffectiveDisk, 'path' | 'sizeBytes'>): string {
+  return `qemu-img resize -f raw '${path}' ${sizeBytes}`;
 }
 
 /** What a file that we did not create must satisfy. Once it was attached, its format is no question: a guest writes to it. */
@@ -185,6 +192,15 @@ function foreignFileProblem(
   return disk.format === 'raw' || file.refersTo === undefined
     ? undefined
     : pathProblem(subject, file.refersTo, `${what}: the file behind ${disk.path}`);
+}
+
+/** What the wanted size asks of a file that has `bytes`: nothing, a growth by us, or by a person (raw). */
+export function growthOf(
+  { format, sizeBytes }: Pick<EffectiveDisk, 'format' | 'sizeBytes'>,
+  bytes: number | undefined,
+): 'none' | 'by-us' | 'by-hand' {
+  if (sizeBytes === undefined || bytes === undefined || bytes >= sizeBytes) return 'none';
+  return format === 'raw' ? 'by-hand' : 'by-us';
 }
 
 /**
@@ -214,7 +230,7 @@ export function decideDisks(subject: Subject, record: OwnershipRecord, isOn: boo
       );
     }
     const virtual = file?.kind === 'present' ? file.virtualBytes : undefined;
-    if (disk.format === 'qcow2' && disk.sizeBytes !== undefined && virtual !== undefined && virtual < disk.sizeBytes) {
+    if (disk.sizeBytes !== undefined && virtual !== undefined && growthOf(disk, virtual) === 'by-us') {
       return act(
         { type: 'grow-disk', disk, toBytes: disk.sizeBytes },
         'Provisioning',
@@ -251,9 +267,8 @@ export function decideLiveGrowth(
   const launched = new Set(record.launch?.spec.disks.map(({ name }) => name));
   for (const disk of subject.wanted.disks) {
     const bytes = diskBytes.get(disk.name);
-    if (!launched.has(disk.name) || disk.sizeBytes === undefined || bytes === undefined || disk.format === 'raw')
-      continue;
-    if (bytes < disk.sizeBytes) {
+    if (!launched.has(disk.name) || disk.sizeBytes === undefined || bytes === undefined) continue;
+    if (growthOf(disk, bytes) === 'by-us') {
       return act(
         { type: 'grow-disk-live', disk, toBytes: disk.sizeBytes },
         'Running',

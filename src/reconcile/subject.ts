@@ -1,9 +1,11 @@
 /** From a look at a host to the subject of one VM's decision. Pure. */
+import type { SeedContent } from '../api/cloud-init.ts';
 import { type EffectiveSpec, effectiveSpec, vmNameOf } from '../api/effective-spec.ts';
 import type { Host } from '../api/host.ts';
 import { keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
-import type { SeenVm, Subject } from './decision.ts';
+import type { PortClaim, SeenSecret, SeenVm, Subject } from './decision.ts';
+import type { VmContext } from './driver.ts';
 import type { HeardEnd, SeenFolder, SeenHost } from './observed.ts';
 
 export interface Surroundings {
@@ -12,20 +14,23 @@ export interface Surroundings {
   /** All VMs that name this host. */
   readonly siblings: readonly VirtualMachine[];
   readonly uidExists: (uid: string) => boolean;
+  /** What cloudInit names; absent where it names none. */
+  readonly secret?: SeenSecret | undefined;
   readonly heardEnd: (folder: string) => HeardEnd | undefined;
 }
 
 /** What is wanted of a VM, with the uuid that its record keeps where a look has shown one. */
-export function wantedOf(vm: VirtualMachine, host: Host, seen?: SeenHost): EffectiveSpec {
-  const wanted = effectiveSpec(vm, host);
+export function wantedOf(vm: VirtualMachine, host: Host, seen?: SeenHost, secret?: SeenSecret): EffectiveSpec {
+  const digest = secret?.kind === 'present' ? secret.digest : undefined;
+  const wanted = effectiveSpec(vm, host, undefined, digest);
   const record = seen?.folders.get(wanted.folder)?.record;
   if (vm.spec.uuid !== undefined || record?.kind !== 'readable' || record.record.uid !== vm.metadata.uid) return wanted;
-  return effectiveSpec(vm, host, record.record.uuid);
+  return effectiveSpec(vm, host, record.record.uuid, digest);
 }
 
 export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
-  const { host, seen } = around;
-  const wanted = wantedOf(vm, host, seen);
+  const { host, seen, secret } = around;
+  const wanted = wantedOf(vm, host, seen, secret);
   const others = [...seen.folders.values()].filter(({ path }) => path !== wanted.folder);
   const real = (path: string) => realPath(path, seen);
   const seenVm: SeenVm = {
@@ -38,13 +43,34 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
     claims: claimsOf(others, real),
     // A folder without a record is nobody's: an ISO or an image may well lie in one.
     otherFolders: new Set(others.filter(({ record }) => record.kind !== 'absent').map(({ path }) => real(path))),
+    ports: seen.ports,
+    portClaims: others.flatMap(portClaimsOf),
     facts: seen.facts,
+    secret,
     heard: around.heardEnd(wanted.folder),
     olderRival: olderRivalOf(vm, around.siblings),
     namesake: namesakeOf(wanted.vmName, others, around),
     uidExists: around.uidExists,
   };
   return { vm, host, wanted, seen: seenVm };
+}
+
+/** Whom an effect is for, as the look showed it that the action was decided on. */
+export function contextOf({ vm, wanted, seen }: Subject, storeUID: string, seed: SeedContent | undefined): VmContext {
+  const { uid, namespace, name } = vm.metadata;
+  const { folder, facts } = seen;
+  return {
+    storeUID,
+    uid,
+    namespace,
+    name,
+    wanted,
+    record: folder?.record.kind === 'readable' ? folder.record.record : undefined,
+    process: folder?.process ?? { kind: 'absent', pidfileLeft: false },
+    stop: folder?.stop,
+    facts,
+    seed,
+  };
 }
 
 /** With symbolic links resolved: as it was asked for, else through the vmDir that it lies in. */
@@ -71,6 +97,17 @@ function claimsOf(folders: readonly SeenFolder[], real: (path: string) => string
     for (const { path } of Object.values(record.record.disks)) claims.set(real(path), owner);
   }
   return claims;
+}
+
+/** A port that was chosen stays a VM's own; one that was asked for is, while it runs. */
+function portClaimsOf({ record: state, process }: SeenFolder): PortClaim[] {
+  if (state.kind !== 'readable') return [];
+  const { record } = state;
+  const running = process.kind === 'present' ? (record.launch?.spec.networks ?? []) : [];
+  const forwards = [...(record.ports ?? []), ...running.flatMap(({ forwards = [] }) => forwards)];
+  return forwards.flatMap(({ protocol, hostAddress, hostPort }) =>
+    hostPort === undefined ? [] : [{ protocol, hostAddress, hostPort, owner: keyOf(record) }],
+  );
 }
 
 /** (host, vmName) is unique over all vmDirs; without a record the older object wins. */

@@ -59,6 +59,7 @@ const BOTH_ARCHITECTURES = [
     present: oneOf('/usr/share/AAVMF/AAVMF_CODE.fd'),
     package: 'qemu-efi-aarch64',
   },
+  { name: 'ssh', present: command('ssh'), package: 'openssh-client' },
   { name: 'xorriso', present: command('xorriso'), package: 'xorriso' },
 ];
 

@@ -7,7 +7,7 @@
  *     <dir>/.state/store.db           objects, history, index of the manifests
  *     <dir>/.state/controller.db      the controller's lock
  *     <dir>/.state/controller.json    who holds that lock: a service or a passing command
- *     <dir>/.state/secrets/           reserved
+ *     <dir>/.state/secrets/           values of Secrets (secret-folder.ts)
  *
  * Any process may open it and write. Folders are made with mode 0700, files with 0600.
  */

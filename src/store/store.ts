@@ -6,6 +6,7 @@
  * Every method rejects with an ApiError of api/errors.ts, and with nothing else, for what a caller can meet.
  */
 import type { Manifest } from '../api/admission.ts';
+import type { SecretRef } from '../api/cloud-init.ts';
 import type { ObjectOf, StatusOf } from '../api/kinds.ts';
 import type { Kind, ObjectRef } from '../api/meta.ts';
 
@@ -143,4 +144,28 @@ export interface ControllerLock {
   acquire(signal: AbortSignal): Promise<{ release(): void }>;
   /** Holds the lock if nobody does; undefined otherwise. */
   tryAcquire(): { release(): void } | undefined;
+}
+
+/** Secrets, for who needs a value: the loop at a look (for its digest) and at a launch. */
+export interface SecretReader {
+  /** undefined: there is no such Secret, or no such key in it. */
+  read(ref: SecretRef): Promise<Uint8Array | undefined>;
+  /** The command that sets it, for people. */
+  setCommand(ref: SecretRef): string;
+  /** Calls whenever Secrets may have changed, whoever changed them; a hint. Returns what ends it. */
+  follow(onChange: () => void): () => void;
+}
+
+export interface SecretEntry extends SecretRef {
+  readonly bytes: number;
+}
+
+/** Secrets of a place without a cluster, for the commands that keep them. */
+export interface SecretStore extends SecretReader {
+  /** @throws InvalidObjectError for names that are none and values that are empty or too large */
+  set(ref: SecretRef, value: Uint8Array): Promise<'created' | 'configured' | 'unchanged'>;
+  /** Names and sizes, in order; never values. */
+  list(namespace?: string): Promise<SecretEntry[]>;
+  /** @param key absent: all keys. Returns how many keys went. */
+  delete(secret: Pick<SecretRef, 'namespace' | 'name'>, key?: string): Promise<number>;
 }

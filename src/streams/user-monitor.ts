@@ -20,16 +20,17 @@ export class UserMonitorError extends Error {
 const TIMEOUT_MS = 5_000;
 const MAX_BYTES = 1024 * 1024;
 
-/** Runs the commands in order. @throws UserMonitorError, DialError where the VM is not running */
+/** Runs the commands in order; resolves to what each returned. @throws UserMonitorError, DialError where the VM is not running */
 export async function tellMonitor(
   shell: Shell,
   folder: string,
   commands: readonly MonitorCommand[],
   signal: AbortSignal,
-): Promise<void> {
+): Promise<unknown[]> {
   const stream = await shell.dial(`${folder}/${FOLDER_FILES.userMonitor}`, { timeoutMs: TIMEOUT_MS, signal });
   try {
-    await converse(stream, [{ execute: 'qmp_capabilities' }, ...commands], signal);
+    const [, ...answers] = await converse(stream, [{ execute: 'qmp_capabilities' }, ...commands], signal);
+    return answers;
   } finally {
     stream.destroy();
   }
@@ -37,16 +38,18 @@ export async function tellMonitor(
 
 interface Answer {
   readonly id?: unknown;
+  readonly return?: unknown;
   readonly error?: { readonly desc?: unknown };
 }
 
-function converse(stream: Duplex, commands: readonly MonitorCommand[], signal: AbortSignal): Promise<void> {
+function converse(stream: Duplex, commands: readonly MonitorCommand[], signal: AbortSignal): Promise<unknown[]> {
   return new Promise((resolve, reject) => {
     let rest = '';
+    const answers: unknown[] = [];
     const settle = (error?: Error) => {
       clearTimeout(deadline);
       signal.removeEventListener('abort', onAbort);
-      if (error === undefined) resolve();
+      if (error === undefined) resolve(answers);
       else reject(error);
     };
     const fail = (message: string) => settle(new UserMonitorError(message));
@@ -66,7 +69,8 @@ function converse(stream: Duplex, commands: readonly MonitorCommand[], signal: A
         if (typeof answer?.id !== 'number') continue;
         const command = commands[answer.id]?.execute ?? 'a command';
         if (answer.error !== undefined) fail(`${command}: ${oneLine(String(answer.error.desc), 300)}`);
-        else if (answer.id === commands.length - 1) settle();
+        else answers[answer.id] = answer.return;
+        if (answer.id === commands.length - 1) settle();
       }
     });
     for (const [id, command] of commands.entries()) stream.write(`${JSON.stringify({ ...command, id })}\n`);

@@ -1,6 +1,18 @@
 /** What can be wrong with files: gone, held, missing, or no room for them. */
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { findCondition } from '../../src/api/conditions.ts';
@@ -10,6 +22,7 @@ import { humanMonitor, runState } from './support/oracle.ts';
 import { isAlive, qemusBelow } from './support/process.ts';
 import { makeApart, shareStore, startController } from './support/real-controller.ts';
 import { type OnFinished, Rig, readyOf, testFolder } from './support/rig.ts';
+import { standIn, TestShell } from './support/stand-ins.ts';
 import { until } from './support/wait.ts';
 
 /** A VM host whose folder `small` is a file system of its own, in a mount namespace that the test can enter. */
@@ -99,7 +112,7 @@ describe.concurrent('a creation that was interrupted', () => {
     await rig.create('web-1', { disks: [], powerState: 'PoweredOff' });
     await rig.untilSettled('web-1', 'Stopped');
     const disk = join(rig.folder('web-1'), 'data.qcow2');
-    const obstacle = `${disk}.creating`;
+    const obstacle = `${disk}.creating-${(await rig.vm('web-1')).metadata.uid.slice(0, 8)}`;
     mkdirSync(obstacle);
     await rig.edit('web-1', { disks: [{ name: 'data', size: '1Mi' }] });
     await rig.until('web-1', 'the creation fails', (vm) => readyOf(vm)?.message.includes('data.qcow2') === true);
@@ -158,6 +171,72 @@ describe.concurrent('a creation that was interrupted', () => {
     await rig.delete('web-1');
     await rig.untilGone('web-1');
     expect(readFileSync(disk, 'utf8')).toBe('notes of a person');
+  });
+});
+
+describe.concurrent('files of a person', () => {
+  test('one that appears while the disk is made is attached, and outlives the VM', async ({ onTestFinished }) => {
+    const shell = new TestShell();
+    const rig = await Rig.start(onTestFinished, { shell });
+    const theirs = rig.path('theirs.qcow2');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', theirs, '3M']);
+    const before = readFileSync(theirs);
+    const disk = join(rig.folder('web-1'), 'data.qcow2');
+    // It puts theirs there just before ours is complete.
+    shell.path = standIn(
+      rig.path('bin'),
+      'qemu-img',
+      `#!/bin/sh\n[ "$1" = create ] && ! [ -e ${disk} ] && cp ${theirs} ${disk}\nPATH=\${PATH#*:}; exec qemu-img "$@"\n`,
+    );
+    await rig.create('web-1', { disks: [{ name: 'data', size: '1Mi' }], powerState: 'PoweredOff' });
+    const vm = await rig.untilSettled('web-1', 'Stopped');
+    expect(vm.status?.disks?.[0]?.state).toBe('Attached');
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect([readFileSync(disk).equals(before), readdirSync(rig.folder('web-1'))]).toEqual([true, ['data.qcow2']]);
+  });
+
+  test('one beside a disk is left alone, whatever its name', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    const disk = rig.path('images', 'data.qcow2');
+    const beside = [`${disk}.creating`, `${disk}.tmp`, `${disk}.partial`];
+    for (const file of beside) writeFileSync(file, 'precious');
+    await rig.create('web-1', { disks: [{ name: 'data', size: '1Mi', path: disk }], powerState: 'PoweredOff' });
+    await rig.untilSettled('web-1', 'Stopped');
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect(beside.map((file) => readFileSync(file, 'utf8'))).toEqual(beside.map(() => 'precious'));
+    expect(existsSync(disk)).toBe(false);
+  });
+
+  test('a link that leads nowhere is no place for a new disk, and is kept', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    const disk = rig.path('images', 'data.qcow2');
+    symlinkSync(rig.path('not-mounted', 'data.qcow2'), disk);
+    await rig.create('web-1', { disks: [{ name: 'data', size: '1Mi', path: disk }], powerState: 'PoweredOff' });
+    const vm = await rig.untilReason('web-1', 'DiskMissing');
+    expect(readyOf(vm)?.message).toMatch(/is a symbolic link to .*not-mounted.*, which does not exist/);
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect([lstatSync(disk).isSymbolicLink(), existsSync(rig.path('not-mounted'))]).toEqual([true, false]);
+  });
+
+  test('in the folder of a new VM keep their names: one of ours is in the way until it is moved', async ({
+    onTestFinished,
+  }) => {
+    const rig = await Rig.start(onTestFinished);
+    const log = join(rig.folder('web-1'), FOLDER_FILES.log);
+    mkdirSync(rig.folder('web-1'), { recursive: true });
+    writeFileSync(log, 'precious');
+    writeFileSync(join(rig.folder('web-1'), 'notes'), 'precious too');
+    await rig.create('web-1');
+    expect(readyOf(await rig.untilReason('web-1', 'NameConflict'))?.message).toContain('holds qemu.log');
+    expect(readFileSync(log, 'utf8')).toBe('precious');
+    renameSync(log, rig.path('qemu.log'));
+    await rig.untilRunning('web-1');
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    expect(readdirSync(rig.folder('web-1'))).toEqual(['notes']);
   });
 });
 

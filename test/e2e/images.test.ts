@@ -36,7 +36,7 @@ function rawOf(rig: Rig, path: string): Buffer {
 }
 
 function jobFiles(rig: Rig, name: string): string[] {
-  return readdirSync(rig.folder(name)).filter((file) => file.startsWith('job.') || file.endsWith('.creating'));
+  return readdirSync(rig.folder(name)).filter((file) => file.startsWith('job.') || file.includes('.creating-'));
 }
 
 function kept(rig: Rig): string[] {

@@ -3,9 +3,9 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { imageInfo, readTiny, writeTinyInto } from './support/images.ts';
-import { guestDiskBytes, runState } from './support/oracle.ts';
+import { guestDiskBytes, qmp, runState } from './support/oracle.ts';
 import { argumentOf, isAlive, qemusBelow } from './support/process.ts';
-import { conditionOf, Rig } from './support/rig.ts';
+import { conditionOf, Rig, readyOf } from './support/rig.ts';
 import { TestShell } from './support/stand-ins.ts';
 import { until } from './support/wait.ts';
 
@@ -115,6 +115,22 @@ describe.concurrent('life', () => {
     await rig.edit('web-1', { vcpus: 1 });
     const calm = await rig.until('web-1', 'calm', (vm) => vm.status?.pendingChanges === undefined);
     expect([calm.status?.pid, conditionOf(calm, 'RestartRequired')]).toEqual([pid, undefined]);
+  });
+
+  test('an impossible size leaves the VM running, and reverting clears it', async ({ onTestFinished }) => {
+    const rig = await Rig.start(onTestFinished);
+    await rig.create('web-1');
+    const pid = await rig.untilRunning('web-1');
+    const machines = await qmp<{ alias?: string; 'cpu-max': number }[]>(rig.folder('web-1'), 'query-machines');
+    const most = machines.find(({ alias }) => alias === 'q35')?.['cpu-max'];
+    await rig.edit('web-1', { vcpus: 1024, restartedAt: 'now' });
+    const vcpus = await rig.untilReason('web-1', 'InvalidSpec');
+    expect(readyOf(vcpus)?.message).toContain(`at most ${most}`);
+    await rig.edit('web-1', { vcpus: 1, memory: '60Ti' });
+    await rig.untilReason('web-1', 'InsufficientMemory');
+    expect([isAlive(pid), (await rig.vm('web-1')).status?.pid]).toEqual([true, pid]);
+    await rig.edit('web-1', { memory: '32Mi' });
+    await rig.untilRestarted('web-1', pid);
   });
 
   test('what is edited while a launch is under way is pending afterwards', async ({ onTestFinished }) => {

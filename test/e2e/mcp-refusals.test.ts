@@ -249,7 +249,11 @@ describe('what is there, and what is not', () => {
 
   test('a disk in a folder that does not exist', async () => {
     const { error } = await refusal('manage_vm', create({ disk: `path=${place.root}/none/a.qcow2,size=1G` }));
-    expect(error).toMatchObject({ code: 'DiskMissing', field: 'disk', value: expect.stringContaining('/none/a.qcow2') });
+    expect(error).toMatchObject({
+      code: 'DiskMissing',
+      field: 'disk',
+      value: expect.stringContaining('/none/a.qcow2'),
+    });
   });
 
   test('a disk with a suffix that is none names the parameter', async () => {

@@ -12,10 +12,16 @@ export type LifeEvent =
   | { readonly type: 'paused'; readonly on: boolean }
   | { readonly type: 'end'; readonly how: 'powerdown' | 'quit' | 'signal' | 'crash' }
   | { readonly type: 'guest'; readonly guest: GuestStatus }
-  | { readonly type: 'world'; readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'reboot' }
+  | {
+      readonly type: 'world';
+      readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'reboot';
+    }
+  | { readonly type: 'secret'; readonly value: string | undefined }
   | { readonly type: 'clock'; readonly ms: number }
   | { readonly type: 'operator'; readonly what: 'killed' | 'deaf' | 'without-watch' }
   | { readonly type: 'cut'; readonly action?: VmAction['type']; readonly afterSteps: number }
+  /** The service asks for the end of the guests, with the time that is left; null: it is taken back. */
+  | { readonly type: 'host-shutdown'; readonly leftMs: number | null }
   | { readonly type: 'lose-disk' };
 
 export const PERSONS_FILE = '/data/existing.qcow2';
@@ -24,6 +30,9 @@ const DATA = { name: 'data', path: PERSONS_FILE };
 export function disksOf(data: boolean, rootGi: number) {
   return [{ name: 'root', size: `${rootGi}Gi` }, ...(data ? [DATA] : [])];
 }
+
+/** The port that somebody else may take, one that is chosen, none. */
+const forwardings = [[{ hostPort: 8080, guestPort: 80 }, { guestPort: 22 }], [{ guestPort: 22 }], []];
 
 const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { powerState: 'PoweredOn' },
@@ -36,8 +45,13 @@ const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { vcpus: 2 },
   { updateStrategy: { type: 'Restart' } },
   { updateStrategy: { type: 'OnRestart' } },
+  ...forwardings.map((hostForwards) => ({ networks: [{ name: 'net0', user: { hostForwards } }] })),
   { powerOff: { mode: 'Hard' } },
   { powerOff: { mode: 'TrySoft', gracePeriodSeconds: 10 } },
+  { cloudInit: { userData: 'a', userDataSecretRef: null } },
+  { cloudInit: { userData: null, userDataSecretRef: { name: 'web-1', key: 'user-data' } } },
+  { cloudInit: { hostname: 'b' } },
+  { cloudInit: null },
 );
 const cuttable = fc.constantFrom<VmAction['type'] | undefined>(
   undefined,
@@ -77,8 +91,16 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
     weight: 3,
     arbitrary: fc.record({
       type: fc.constant('world'),
-      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'reboot'),
+      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'reboot'),
     }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ type: fc.constant('secret'), value: fc.constantFrom('a', 'x', 'y', undefined) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ type: fc.constant('host-shutdown'), leftMs: fc.constantFrom(null, 3_000, 65_000) }),
   },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('clock'), ms: fc.constantFrom(-3_600_000, 3_600_000) }) },
   {
@@ -124,6 +146,9 @@ export async function happen(event: LifeEvent, to: Simulation): Promise<void> {
       return world.setGuest(folderOf(), event.guest);
     case 'world':
       return changeWorld(to, event.what);
+    case 'secret':
+      to.secret = event.value;
+      return to.wake();
     case 'clock':
       world.clockSkewMs += event.ms;
       return;
@@ -138,6 +163,8 @@ export async function happen(event: LifeEvent, to: Simulation): Promise<void> {
       };
       return;
     }
+    case 'host-shutdown':
+      return to.shutDownHost(event.leftMs);
     case 'lose-disk':
       for (const [path, { content }] of world.files) if (content.startsWith('us')) world.files.delete(path);
   }
@@ -168,6 +195,11 @@ function changeWorld({ world }: Simulation, what: Extract<LifeEvent, { type: 'wo
     case 'stubborn':
       world.guestsObey = !world.guestsObey;
       return;
+    case 'port':
+      // Whoever comes second does not get it.
+      if (world.takenPorts.length > 0) world.takenPorts = [];
+      else if (world.ports().every(({ hostPort }) => hostPort !== 8080)) world.takenPorts = [8080];
+      return;
     case 'reboot':
       world.reboot();
   }
@@ -183,15 +215,23 @@ function changeOperator(to: Simulation, what: Extract<LifeEvent, { type: 'operat
 
 /** All that hinders is taken away; what was asked for stays asked for. */
 export async function heal(to: Simulation): Promise<void> {
+  await to.shutDownHost(null);
+  await repair(to);
+}
+
+/** What hinders the operator is taken away; a host that is shutting down goes on with it. */
+export async function repair(to: Simulation): Promise<void> {
   const { world } = to;
   world.reachable = true;
   world.guestsObey = true;
   world.freeBytes = 1e12;
+  world.takenPorts = [];
   for (const vmDir of world.vmDirs.values()) vmDir.mounted = true;
   for (const process of world.processes.values()) process.silent = false;
   to.controller.driver.fault = undefined;
   to.controller.driver.deaf = false;
   to.dropWakes = false;
+  to.secret ??= 'set at last';
   if ((await to.vm()) !== undefined) await to.annotate('paused', null);
   to.wake();
 }

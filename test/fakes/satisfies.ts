@@ -1,11 +1,16 @@
 /** What a VM at rest must be, restated from the API's words and from the truth of the simulated world. */
+import { createHash } from 'node:crypto';
+import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
 import { parseQuantity } from '../../src/api/quantity.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { type OwnershipRecord, parseRecord } from '../../src/reconcile/record.ts';
 import { folderOf, type Simulation } from './simulation.ts';
 
+/** What is looked at: objects and the world. */
+type Installation = Pick<Simulation, 'world' | 'vm'> & Partial<Pick<Simulation, 'secret'>>;
+
 /** Complaints; none where all is as the spec wants. */
-export async function complaints(simulation: Simulation): Promise<string[]> {
+export async function complaints(simulation: Installation): Promise<string[]> {
   const vm = await simulation.vm();
   const found = [...simulation.world.violations, ...madeTwice(simulation)];
   if (vm === undefined) return [...found, ...leftovers(simulation)];
@@ -13,12 +18,12 @@ export async function complaints(simulation: Simulation): Promise<string[]> {
   return [...found, ...statusComplaints(vm), ...worldComplaints(simulation, vm)];
 }
 
-function madeTwice({ world }: Simulation): string[] {
+function madeTwice({ world }: Installation): string[] {
   const twice = world.made.filter((one, index) => world.made.indexOf(one) !== index);
   return twice.map((one) => `${one} was made twice`);
 }
 
-function leftovers({ world }: Simulation): string[] {
+function leftovers({ world }: Installation): string[] {
   return [
     ...[...world.files].filter(([, { content }]) => content.startsWith('us')).map(([path]) => `${path} is left`),
     ...[...world.folders.keys()].map((path) => `${path} is left`),
@@ -43,7 +48,15 @@ function statusComplaints(vm: VirtualMachine): string[] {
   return found;
 }
 
-function worldComplaints({ world }: Simulation, vm: VirtualMachine): string[] {
+/** The user data that a VM started now would have. */
+function seedOf({ secret }: Installation, { spec: { cloudInit } }: VirtualMachine): string | undefined {
+  if (cloudInit === undefined) return undefined;
+  const text = cloudInit.userDataSecretRef === undefined ? cloudInit.userData : secret;
+  return text === undefined ? 'generated' : `sha256:${createHash('sha256').update(text).digest('hex')}`;
+}
+
+function worldComplaints(simulation: Installation, vm: VirtualMachine): string[] {
+  const { world } = simulation;
   const state = parseRecord(world.folders.get(folderOf())?.record);
   if (state.kind !== 'readable' || state.record.uid !== vm.metadata.uid) return ['the folder is not its own'];
   const { record } = state;
@@ -58,15 +71,35 @@ function worldComplaints({ world }: Simulation, vm: VirtualMachine): string[] {
   if (process === undefined) return [...found, ...offComplaints(vm, world.ends.at(-1), record.nonce)];
   if (process.guest !== 'running' && vm.spec.restartPolicy !== 'Never') found.push(`the guest is ${process.guest}`);
   if (record.nonce !== vm.spec.restartedAt) found.push('the restart was not answered');
-  const differs = process.spec.vcpus !== vm.spec.vcpus;
+  found.push(...forwardComplaints(vm, process.spec));
+  const differs = process.spec.vcpus !== vm.spec.vcpus || process.seed !== seedOf(simulation, vm);
   if (differs && vm.spec.updateStrategy.type === 'Restart' && process.guest === 'running')
     found.push('the change is not in force');
   if (differs && condition(vm, 'RestartRequired')?.status !== 'True') found.push('RestartRequired is not said');
   return found;
 }
 
+/** Every forward that is wanted is there with a port of its own, as status says, and no other. */
+function forwardComplaints({ spec, status }: VirtualMachine, launched: LaunchSpec): string[] {
+  const wanted = (spec.networks ?? []).flatMap(({ user }) => user?.hostForwards ?? []);
+  const has = forwardsOf(launched);
+  const told = (status?.interfaces ?? []).flatMap(({ forwards = [] }) => forwards);
+  const missing = wanted.filter(
+    ({ hostPort, guestPort }) =>
+      !has.some((one) => one.guestPort === guestPort && one.hostPort === (hostPort ?? one.hostPort)),
+  );
+  return [
+    ...missing.map(({ guestPort }) => `guest port ${guestPort} is not forwarded`),
+    ...(has.length === wanted.length ? [] : [`${has.length} forwards, not ${wanted.length}`]),
+    ...(has.some(({ hostPort }) => hostPort === undefined) ? ['a forward has no port'] : []),
+    ...(told.map(({ hostPort }) => hostPort).join() === has.map(({ hostPort }) => hostPort).join()
+      ? []
+      : ['status tells other forwards']),
+  ];
+}
+
 function diskComplaints(
-  world: Simulation['world'],
+  world: Installation['world'],
   record: OwnershipRecord,
   { name, path = `${folderOf()}/${name}.qcow2`, size }: { name: string; path?: string | undefined; size?: Size },
 ): string[] {

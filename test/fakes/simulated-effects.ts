@@ -2,15 +2,19 @@
  * What each action does to a simulated host, as the steps of the real scripts (qemu/scripts.ts): an interruption may
  * come between any two of them.
  */
-import { type EffectiveDisk, launchDigest } from '../../src/api/effective-spec.ts';
+import { digestOf } from '../../src/api/cloud-init.ts';
+import { type EffectiveDisk, forwardsOf, type LaunchSpec, launchDigest } from '../../src/api/effective-spec.ts';
+import type { HostForward } from '../../src/api/networks.ts';
 import type { VmAction } from '../../src/reconcile/action.ts';
 import { EffectError, type VmContext } from '../../src/reconcile/driver.ts';
 import {
+  allocatedPorts,
   type DiskRecord,
   type OwnershipRecord,
   RECORD_VERSION,
   reclaimOf,
   type StopMarker,
+  withRefusals,
 } from '../../src/reconcile/record.ts';
 import { noted, withDisk } from './simulated-records.ts';
 import { IMAGE_BYTES, type SimulatedFolder, type SimulatedProcess, type SimulatedWorld } from './simulated-world.ts';
@@ -21,6 +25,14 @@ type Of<T extends VmAction['type']> = Extract<VmAction, { type: T }>;
 /** @throws EffectError, at once or from a step */
 export function stepsOf(action: VmAction, context: VmContext, world: SimulatedWorld): Step[] {
   return new Effects(context, world).steps(action);
+}
+
+function withForwards(spec: LaunchSpec, network: string, list: readonly HostForward[]): LaunchSpec {
+  const networks = spec.networks.map(({ forwards: before, ...one }) => {
+    const now = one.name === network ? list : (before ?? []);
+    return now.length === 0 ? one : { ...one, forwards: now };
+  });
+  return { ...spec, networks };
 }
 
 class Effects {
@@ -49,6 +61,8 @@ class Effects {
         return this.#grow(action);
       case 'launch':
         return this.#launch(action);
+      case 'forward':
+        return this.#forward(action);
       case 'resume':
         return [() => this.#resume()];
       case 'stop':
@@ -206,13 +220,15 @@ class Effects {
   #launch(action: Of<'launch'>): Step[] {
     const world = this.#world;
     const record = this.#record;
-    const { off: _off, nonce: _nonce, ...rest } = record;
+    const { off: _off, nonce: _nonce, ports: _ports, ...rest } = record;
+    const ports = allocatedPorts(action.spec);
     const asked = action.nonce !== record.nonce || record.off === true;
     const next: OwnershipRecord = {
       ...rest,
       ...(action.nonce === undefined ? {} : { nonce: action.nonce }),
       ...(record.end === undefined ? {} : { end: asked ? { ...record.end, crashes: 0 } : record.end }),
       restarts: record.restarts + (action.restart ? 1 : 0),
+      ...(ports.length === 0 ? {} : { ports }),
     };
     const entry = () => ({
       spec: structuredClone(action.spec) as NonNullable<OwnershipRecord['launch']>['spec'],
@@ -222,8 +238,13 @@ class Effects {
       acceleratorReason: action.acceleratorReason,
       qemuVersion: world.facts.qemu[action.spec.architecture]?.version ?? '',
     });
+    const { seed } = this.#context;
     let started: SimulatedProcess | undefined;
     return [
+      () => {
+        this.#folder.seed =
+          seed === undefined ? undefined : seed.userData === undefined ? 'generated' : digestOf(seed.userData);
+      },
       () => this.#write({ ...next, launch: { ...entry(), state: 'starting' } }),
       () => {
         this.#folder.stop = undefined;
@@ -231,7 +252,8 @@ class Effects {
         try {
           started = this.#startQemu(action);
         } catch (error) {
-          this.#write(record);
+          const taken = error instanceof EffectError && error.reason === 'PortInUse';
+          this.#write((taken ? withRefusals(record, action.spec, error.message) : undefined) ?? record);
           throw error;
         }
       },
@@ -251,6 +273,8 @@ class Effects {
     if (world.processIn(this.#path) !== undefined) world.violations.push(`a second QEMU in ${this.#path}`);
     if (world.processIn(this.#path) !== undefined)
       throw new EffectError('LaunchFailed', 'cannot create PID file: Cannot lock pid file');
+    if (this.#folder.seed !== spec.cloudInit?.userData?.replace('secret:', ''))
+      world.violations.push(`QEMU in ${this.#path} has another seed than its record says`);
     const used = new Set([...world.processes.values()].flatMap((one) => one.spec.disks.map(({ path }) => path)));
     const diskBytes = new Map<string, number>();
     for (const { name, path } of spec.disks) {
@@ -260,6 +284,7 @@ class Effects {
       if (used.has(path)) throw new EffectError('DiskInUse', 'Failed to get "write" lock');
       diskBytes.set(name, file.virtualBytes);
     }
+    this.#bind(forwardsOf(spec));
     const process: SimulatedProcess = {
       pid: world.nextPid(),
       startTicks: Math.floor(world.at / 10),
@@ -267,6 +292,7 @@ class Effects {
       folder: this.#path,
       spec,
       diskBytes,
+      seed: this.#folder.seed,
       guest: 'running',
       silent: false,
     };
@@ -274,6 +300,44 @@ class Effects {
     world.processes.set(process.pid, process);
     this.#folder.pidfile = process.pid;
     return process;
+  }
+
+  /** As a bind does it: the first port that is taken fails the rest. */
+  #bind(forwards: readonly HostForward[]): void {
+    for (const { hostPort, hostAddress, guestPort } of forwards) {
+      if (this.#world.ports().every((port) => port.hostPort !== hostPort)) continue;
+      const rule = `tcp:${hostAddress}:${hostPort}-:${guestPort}`;
+      throw new EffectError('PortInUse', `Could not set up host forwarding rule '${rule}'`);
+    }
+  }
+
+  #forward({ network, remove, add, forwards }: Of<'forward'>): Step[] {
+    const record = this.#record;
+    const kept = forwards.filter((one) => !add.includes(one));
+    const changing = [...remove, ...add].map((one) => ({ ...one, changing: true as const }));
+    const set = (list: readonly HostForward[]) => {
+      const process = this.#answering();
+      process.spec = withForwards(process.spec, network, list);
+    };
+    const write = (list: readonly HostForward[], more: Partial<OwnershipRecord> = {}) => {
+      const { launch, ports: _before, ...rest } = record;
+      if (launch === undefined) throw new EffectError('InternalError', 'the VM has no process');
+      const spec = withForwards(launch.spec, network, list) as typeof launch.spec;
+      this.#write({ ...rest, ...more, launch: { ...launch, spec } });
+    };
+    return [
+      () => write([...kept, ...changing], record.ports === undefined ? {} : { ports: record.ports }),
+      () => set(kept),
+      () => {
+        this.#bind(add);
+        set(forwards);
+      },
+      () => {
+        const process = this.#answering();
+        const ports = allocatedPorts(process.spec);
+        write(forwards, ports.length === 0 ? {} : { ports });
+      },
+    ];
   }
 
   #resume(): void {
@@ -350,6 +414,9 @@ class Effects {
         if (content.startsWith('person') && reclaimPolicy !== 'Delete') world.violations.push(`${path} was deleted`);
         world.files.delete(path);
       }),
+      () => {
+        this.#folder.seed = undefined;
+      },
       () => {
         this.#folder.record = undefined;
         if (![...world.files.keys()].some((path) => path.startsWith(`${this.#path}/`)))

@@ -1,6 +1,6 @@
 /** The HostDriver over a SimulatedWorld: what the real one sees and does, with faults at will and a journal. */
 import { type Observable, Subject } from 'rxjs';
-import type { EffectiveSpec } from '../../src/api/effective-spec.ts';
+import { type EffectiveSpec, FOLDER_FILES } from '../../src/api/effective-spec.ts';
 import type { Sample } from '../../src/api/virtual-machine-monitor.ts';
 import type { HostAction, VmAction } from '../../src/reconcile/action.ts';
 import {
@@ -113,6 +113,7 @@ export class SimulatedHost implements HostDriver {
         vmDirs: new Map(request.vmDirs.map((path) => [path, this.#vmDir(path)])),
         folders,
         files: new Map([...paths].map((path) => [path, this.#file(path)])),
+        ports: world.ports(),
         strangers: [...world.processes.values()]
           .filter(({ pid }) => !owned.has(pid))
           .map(({ pid }) => ({ name: 'stranger', architecture: 'x86_64', pid })),
@@ -130,7 +131,7 @@ export class SimulatedHost implements HostDriver {
 
   #folder(path: string, asked: boolean): SeenFolder {
     const folder = this.#world.folders.get(path) ?? { log: '' };
-    const { record, stop, log, pidfile } = folder;
+    const { record, stop, log, pidfile, seed } = folder;
     const prefix = `${path}/`;
     return {
       path,
@@ -140,6 +141,7 @@ export class SimulatedHost implements HostDriver {
       stop: parseStopMarker(stop),
       entries: [
         ...(record === undefined ? [] : ['.qemu-operator.json']),
+        ...(seed === undefined ? [] : [FOLDER_FILES.seed]),
         ...[...this.#world.files.keys()]
           .filter((file) => file.startsWith(prefix))
           .map((file) => file.slice(prefix.length)),
@@ -182,6 +184,11 @@ export class SimulatedHost implements HostDriver {
     const { folder } = context.wanted;
     this.journal.push({ session: this.session, epoch, folder, uid: context.uid, action, steps: steps.length });
     this.#perform(action, steps);
+  }
+
+  /** Of how many steps an effect would be now. */
+  stepsOf(action: VmAction, context: VmContext): number {
+    return stepsOf(action, context, this.#world).length;
   }
 
   /** The fence of every script; a monitor has none, but its connection ends with the session. */

@@ -3,10 +3,10 @@
  * without us. What our effects do to it is in simulated-effects.ts.
  */
 import { Subject } from 'rxjs';
-import type { LaunchSpec } from '../../src/api/effective-spec.ts';
+import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
 import type { Architecture, DiskFormat } from '../../src/api/virtual-machine.ts';
 import type { JobFailure, SeenJob } from '../../src/reconcile/job.ts';
-import type { GuestStatus, HeardEnd, HostFacts } from '../../src/reconcile/observed.ts';
+import type { GuestStatus, HeardEnd, HostFacts, SeenPort } from '../../src/reconcile/observed.ts';
 
 export const GI = 1024 ** 3;
 
@@ -27,6 +27,8 @@ export interface SimulatedFolder {
   pidfile?: number | undefined;
   job?: SimulatedJob | undefined;
   log: string;
+  /** The user data in the seed, by its digest. */
+  seed?: string | undefined;
 }
 
 /** A copy of an image: complete some time after it began, unless the host went down meanwhile. */
@@ -44,8 +46,10 @@ export interface SimulatedProcess {
   readonly startTicks: number;
   readonly startedAt: number;
   readonly folder: string;
-  readonly spec: LaunchSpec;
+  spec: LaunchSpec;
   readonly diskBytes: Map<string, number>;
+  /** As the folder had it at the start. */
+  readonly seed?: string | undefined;
   guest: GuestStatus;
   silent: boolean;
   /** When the guest will have powered itself off, asked to. */
@@ -86,6 +90,8 @@ export const FACTS: HostFacts = {
 export const IMAGE_BYTES = GI;
 /** Time that a copy takes. */
 const COPY_MS = 3_000;
+const TAKEN = { protocol: 'TCP', hostAddress: '127.0.0.1' } as const;
+
 /** Time a guest takes to follow the power button. */
 const POWERDOWN_MS = 2_000;
 
@@ -100,6 +106,8 @@ export class SimulatedWorld {
   /** Added to the clock of the test. */
   clockSkewMs = 0;
   freeBytes = 100 * GI;
+  /** TCP ports of the loopback that a person's programs listen on. */
+  takenPorts: number[] = [];
   readonly vmDirs = new Map<string, SimulatedVmDir>();
   readonly folders = new Map<string, SimulatedFolder>();
   readonly files = new Map<string, SimulatedFile>();
@@ -128,6 +136,17 @@ export class SimulatedWorld {
   /** The host's clock. Guests that were asked to power off do so as it passes. */
   get at(): number {
     return this.#now() + this.clockSkewMs;
+  }
+
+  /** Ports that are listened on, a person's and the guests'. */
+  ports(): SeenPort[] {
+    const guests = [...this.processes.values()].flatMap(({ spec }) => forwardsOf(spec));
+    return [
+      ...this.takenPorts.map((hostPort) => ({ ...TAKEN, hostPort })),
+      ...guests.flatMap(({ protocol, hostAddress, hostPort }) =>
+        hostPort === undefined ? [] : [{ protocol, hostAddress, hostPort }],
+      ),
+    ];
   }
 
   nextPid(): number {

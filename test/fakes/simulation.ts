@@ -2,12 +2,13 @@
 import type { Subscription } from 'rxjs';
 import { parseManifest } from '../../src/api/admission.ts';
 import type { Host } from '../../src/api/host.ts';
+import { hostShutdownValue } from '../../src/api/host-shutdown.ts';
 import { ANNOTATIONS } from '../../src/api/meta.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import type { VmAction } from '../../src/reconcile/action.ts';
 import { HostLoop, type HostLoopOptions, type LoopEvent } from '../../src/reconcile/host-loop.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
-import type { ObjectPatch, Store } from '../../src/store/store.ts';
+import type { ObjectPatch, SecretReader, Store } from '../../src/store/store.ts';
 import { hostDocument, vmDocument } from './manifests.ts';
 import { type Fault, type JournalEntry, SimulatedHost } from './simulated-host.ts';
 import { SimulatedWorld } from './simulated-world.ts';
@@ -31,6 +32,13 @@ export class Simulation {
   readonly clock = new VirtualClock();
   readonly world = new SimulatedWorld(() => this.clock.now());
   readonly store: Store = createMemoryStore();
+  /** What the only Secret holds; undefined: there is none. */
+  secret: string | undefined;
+  readonly secrets: { -readonly [F in keyof SecretReader]: SecretReader[F] } = {
+    read: async () => (this.secret === undefined ? undefined : Buffer.from(this.secret)),
+    setCommand: ({ name, key }) => `set ${name} ${key}`,
+    follow: () => () => undefined,
+  };
   readonly journal: JournalEntry[] = [];
   readonly events: LoopEvent[] = [];
   /** Changes of the store reach nobody. */
@@ -62,7 +70,8 @@ export class Simulation {
       ...(fault === undefined ? {} : { fault }),
       ...(pause === undefined ? {} : { pause }),
     });
-    const loop = new HostLoop({ store: this.store, driver, hostName: 'localhost', scheduler: this.clock, options });
+    const { store, clock: scheduler, secrets } = this;
+    const loop = new HostLoop({ store, secrets, driver, hostName: 'localhost', scheduler, options });
     const subscription = loop.run().subscribe((event) => this.events.push(event));
     const controller = { loop, driver, subscription };
     this.#controllers.push(controller);
@@ -102,6 +111,14 @@ export class Simulation {
   async edit(patch: ObjectPatch, name = 'web-1'): Promise<void> {
     await this.store.patch('VirtualMachine', { namespace: 'default', name }, patch);
     this.wake(`default/${name}`);
+  }
+
+  /** @param leftMs until guests that still run are switched off; null: the host does not shut down */
+  async shutDownHost(leftMs: number | null): Promise<void> {
+    const value = leftMs === null ? null : hostShutdownValue(this.world.bootID, this.world.at + leftMs);
+    const patch = { metadata: { annotations: { [ANNOTATIONS.hostShutdown]: value } } };
+    await this.store.patch('Host', { name: 'localhost' }, patch);
+    this.wake();
   }
 
   async annotate(annotation: keyof typeof ANNOTATIONS, value: string | null, name = 'web-1'): Promise<void> {

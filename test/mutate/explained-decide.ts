@@ -68,10 +68,10 @@ const STORAGE = explain('src/reconcile/storage.ts', [
   // biome-ignore lint/suspicious/noTemplateCurlyInString: the mutated source's own text
   ['`cdrom ${name}: ${path} boots', 'Never used: an image that boots both architectures boots this one.', "' and '"],
   ['if (grown !== undefined', 'Equivalent: nothing is less than undefined.'],
-  ["if (disk.format === 'raw' && disk.sizeBytes !== undefined", 'Equivalent: nothing is less than undefined.'],
+  ['if (sizeBytes === undefined || bytes === undefined', 'Equivalent: nothing is less than undefined.'],
   ['const virtual =', 'Equivalent: an absent file has no size, and one that is noted was looked at.'],
   [
-    "if (disk.format === 'qcow2' && disk.sizeBytes",
+    'if (disk.sizeBytes !== undefined && virtual !== undefined',
     'Equivalent: nothing is less than undefined, and a raw disk that is too small was refused before.',
   ],
   ['const launched =', 'Never absent: it is asked of launched processes alone.'],

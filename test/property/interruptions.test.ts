@@ -23,14 +23,25 @@ interface Outcome {
   readonly files: readonly string[];
 }
 
+const DISKS = [
+  { name: 'root', size: '1Gi' },
+  { name: 'data', path: '/data/existing.qcow2' },
+  { name: 'tools', image: { path: '/data/tools.qcow2' } },
+];
+
 /** The whole life of a VM in five acts; each ends at rest. */
 const ACTS: readonly ((simulation: Simulation) => Promise<unknown>)[] = [
   (to) =>
     to.createVm({
-      disks: [
-        { name: 'root', size: '1Gi' },
-        { name: 'data', path: '/data/existing.qcow2' },
-      ],
+      disks: DISKS,
+      networks: [{ name: 'net0', user: { hostForwards: [{ guestPort: 22 }] } }],
+      cloudInit: { userDataSecretRef: { name: 'web-1', key: 'user-data' } },
+    }),
+  (to) =>
+    to.edit({
+      spec: {
+        networks: [{ name: 'net0', user: { hostForwards: [{ guestPort: 80 }, { hostPort: 8080, guestPort: 80 }] } }],
+      },
     }),
   (to) => to.edit({ spec: { vcpus: 4, restartedAt: 'again', powerOff: { gracePeriodSeconds: 10 } } }),
   async (to) => {
@@ -41,10 +52,7 @@ const ACTS: readonly ((simulation: Simulation) => Promise<unknown>)[] = [
     to.edit({
       spec: {
         powerState: 'PoweredOff',
-        disks: [
-          { name: 'root', size: '2Gi' },
-          { name: 'data', path: '/data/existing.qcow2' },
-        ],
+        disks: DISKS.map((disk) => (disk.name === 'root' ? { ...disk, size: '2Gi' } : disk)),
       },
     }),
   (to) => to.edit({ spec: { powerState: 'PoweredOn' } }),
@@ -53,6 +61,8 @@ const ACTS: readonly ((simulation: Simulation) => Promise<unknown>)[] = [
 async function live(interruption?: Interruption): Promise<{ outcome: Outcome; journal: readonly JournalEntry[] }> {
   const simulation = await Simulation.withHost();
   simulation.world.addFile('/data/existing.qcow2');
+  simulation.world.addFile('/data/tools.qcow2');
+  simulation.secret = '#cloud-config';
   let effects = 0;
   let killed = false;
   const fault = () => {
@@ -100,7 +110,7 @@ describe('interruptions', async () => {
   test('without any, the life is as it should be', () => {
     expect(reference.outcome).toEqual({
       starts: 4,
-      made: ['/root'],
+      made: ['/root', '/tools'],
       complaints: [],
       status: {
         phase: 'Running',
@@ -124,10 +134,18 @@ describe('interruptions', async () => {
             state: 'Attached',
             reclaim: 'Retain',
           },
+          {
+            name: 'tools',
+            path: '/vms/web-1/tools.qcow2',
+            format: 'qcow2',
+            virtualSize: '1Gi',
+            state: 'Created',
+            reclaim: 'Delete',
+          },
         ],
       },
       folders: 0,
-      files: ['/data/existing.qcow2'],
+      files: ['/data/existing.qcow2', '/data/tools.qcow2'],
     });
   });
 

@@ -1,7 +1,7 @@
 /** Whatever happens, once it stops happening the VM becomes what its spec says, and stays so. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { disksOf, happen, heal, type LifeEvent, lifeEvent } from '../fakes/life.ts';
+import { disksOf, happen, heal, type LifeEvent, lifeEvent, repair } from '../fakes/life.ts';
 import { complaints } from '../fakes/satisfies.ts';
 import { Simulation } from '../fakes/simulation.ts';
 
@@ -71,6 +71,36 @@ test('after any life a VM settles as its spec wants, and is then left alone', as
         const before = [await simulation.revision(), simulation.journal.length];
         await simulation.pass(TEN_RESYNCS_MS);
         expect([await simulation.revision(), simulation.journal.length]).toEqual(before);
+      } finally {
+        await simulation.end();
+      }
+    }),
+    { numRuns: RUNS, interruptAfterTimeLimit: LIMIT_MS },
+  );
+});
+
+test('a host that shuts down ends with nothing running, and what ran runs again after its next boot', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(lifeEvent, { maxLength: 12 }), async (events) => {
+      const simulation = await begin();
+      const { world } = simulation;
+      try {
+        for (const event of events) await happen(event, simulation);
+        await repair(simulation);
+        const before = (await simulation.vm())?.spec;
+        await simulation.shutDownHost(65_000);
+        await simulation.pass(CALM_MS);
+        expect([...world.processes.keys()]).toEqual([]);
+        const { starts } = world;
+        await simulation.pass(TEN_RESYNCS_MS);
+        expect(world.starts).toBe(starts);
+        const after = (await simulation.vm())?.spec;
+        if (after !== undefined) expect(after).toEqual(before);
+        // The annotation is left behind: the next boot is another one.
+        world.reboot();
+        simulation.wake();
+        await simulation.pass(CALM_MS);
+        expect(await complaints(simulation)).toEqual([]);
       } finally {
         await simulation.end();
       }

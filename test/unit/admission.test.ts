@@ -95,9 +95,24 @@ describe('a refusal names the field, the value and what is allowed', () => {
     ['disks: a map', vmDocument({ disks: {} }), 'spec.disks: Invalid value: {}: must be a list'],
     ['vmName: 3', vmDocument({ vmName: 3 }), 'spec.vmName: Invalid value: 3: must be text: put it in quotes'],
     [
-      'a bridge',
-      vmDocument({ networks: [{ name: 'net0', user: {}, bridge: {} }] }),
-      'spec.networks[net0].bridge: unknown field; allowed are name, user, mac',
+      'a network of no kind that there is',
+      vmDocument({ networks: [{ name: 'net0', tap: {} }] }),
+      'spec.networks[net0].tap: unknown field; allowed are name, user, bridge, mac',
+    ],
+    [
+      'a network of no kind',
+      vmDocument({ networks: [{ name: 'net0' }] }),
+      'spec.networks[net0]: set either user or bridge: neither is set',
+    ],
+    [
+      'an address that is none',
+      vmDocument({ networks: [{ name: 'net0', user: { hostForwards: [{ hostAddress: '::1', guestPort: 22 }] } }] }),
+      'spec.networks[net0].user.hostForwards[0].hostAddress: Invalid value: "::1": must be an IPv4 address',
+    ],
+    [
+      'a port that is none',
+      vmDocument({ networks: [{ name: 'net0', user: { hostForwards: [{ guestPort: 65536 }] } }] }),
+      'spec.networks[net0].user.hostForwards[0].guestPort: Invalid value: 65536: must be at most 65535',
     ],
     [
       'an option of local',

@@ -15,8 +15,9 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   reconcile: ['api', 'store'],
   qemu: ['api', 'reconcile', 'host'],
   streams: ['api', 'host'],
+  doctor: ['api', 'host', 'qemu', 'reconcile'],
   mcp: ['api', 'store', 'messages', 'reconcile', 'streams'],
-  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'host'],
+  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'host'],
   serve: ['mcp', 'streams', 'api', 'store'],
   /** Plain scripts that run before anything is installed, and the sample guest: they import nothing of ours. */
   setup: [],
@@ -39,6 +40,12 @@ const NARROW: readonly { from: string; to: string; allows: (found: Import) => bo
     to: 'reconcile',
     allows: ({ typeOnly, target }) => typeOnly || PLAIN_FILES.has(target ?? ''),
     advice: 'qemu carries out decisions and makes none: use `import type`, or move the value to api/',
+  },
+  {
+    from: 'doctor',
+    to: 'reconcile',
+    allows: ({ typeOnly }) => typeOnly,
+    advice: 'the doctor reports and decides nothing: use `import type`',
   },
   {
     from: 'cli',

@@ -209,6 +209,15 @@ test('each network has its own address', () => {
   ]);
 });
 
+test('ports of the host that lead to the guest', () => {
+  const forward = { protocol: 'TCP', hostAddress: '127.0.0.1', hostPort: 2222, guestPort: 22 } as const;
+  const forwards = [forward, { ...forward, protocol: 'UDP', hostAddress: '0.0.0.0', allocated: true } as const];
+  const words = argv({ networks: [{ name: 'net0', mac: '52:54:00:00:00:01', forwards }] });
+  expect(json(words, '-netdev')).toEqual([
+    { type: 'user', id: 'net-net0', hostfwd: [{ str: 'tcp:127.0.0.1:2222-:22' }, { str: 'udp:0.0.0.0:2222-:22' }] },
+  ]);
+});
+
 describe('graphics', () => {
   const INPUT = ['qemu-xhci,id=usb0', 'usb-tablet,bus=usb0.0', 'usb-kbd,bus=usb0.0'];
 
@@ -225,6 +234,33 @@ describe('graphics', () => {
     expect(values(argv(), '-device').slice(2)).toEqual(['pvpanic']);
     expect(argv()).not.toContain('-vnc');
   });
+});
+
+test('the seed is the last device, so that none moves where it comes or goes; no part of its content is in the words', () => {
+  const spec = {
+    cloudInit: { hostname: 'web', userData: 'sha256:1', sshAuthorizedKeys: 'sha256:2' },
+    networks: [{ name: 'net0', mac: '52:54:00:00:00:01' }],
+    vnc: true,
+  };
+  const words = argv(spec);
+  const without = argv({ ...spec, cloudInit: undefined });
+  expect(words.slice(0, without.length)).toEqual(without);
+  expect(words.slice(without.length)).toEqual([
+    '-blockdev',
+    JSON.stringify({
+      driver: 'raw',
+      'node-name': 'seed',
+      'read-only': true,
+      file: {
+        driver: 'file',
+        filename: '/vms/web/.qemu-operator.seed.iso',
+        'node-name': 'file-seed',
+        'read-only': true,
+      },
+    }),
+    '-device',
+    JSON.stringify({ driver: 'virtio-blk-pci', drive: 'seed', id: 'dev-seed' }),
+  ]);
 });
 
 test('a comma in a name or a path stays one value', () => {

@@ -157,6 +157,18 @@ describe('pending changes', () => {
   });
 });
 
+test('a port that was chosen is no change, and one that is to be forwarded needs no restart', () => {
+  const forwarding = (hostForwards: object[]) => launched({ networks: [{ name: 'net0', user: { hostForwards } }] });
+  const wanted = forwarding([{ guestPort: 22 }]);
+  const chosen = wanted.networks.map((network) => ({
+    ...network,
+    forwards: network.forwards?.map((forward) => ({ ...forward, hostPort: 20_022, allocated: true as const })),
+  }));
+  expect(launchDigest({ ...wanted, networks: chosen })).toBe(launchDigest(wanted));
+  expect(launchDigest(forwarding([{ hostPort: 20_022, guestPort: 22 }]))).not.toBe(launchDigest(wanted));
+  expect(pendingChanges(launched(), wanted)).toEqual([]);
+});
+
 test('the digest of a launch changes with what is started, and with nothing else', () => {
   expect(launchDigest(launched())).toBe(launchDigest(launched({ restartPolicy: 'Never', disks: [] })));
   expect(launchDigest(launched())).not.toBe(launchDigest(launched({ vcpus: 3 })));

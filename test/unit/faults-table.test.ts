@@ -28,6 +28,8 @@ const FAULTS: readonly (readonly [fault: string, holds?: string])[] = [
   ['injection: 300 characters', "'x'.repeat(300)"],
   ['injection: unicode', '虚拟机'],
   ['injection: paths that a shell or an option list would understand', '$(touch pwned)'],
+  ['a seed that cannot be written', 'No space left on device'],
+  ['a Secret that is not there', 'SecretNotFound'],
   ['missing ISO'],
   ['missing folder'],
   ["missing QEMU, in the seed's words and with how to install it", 'command not found'],

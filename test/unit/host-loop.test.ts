@@ -1,5 +1,5 @@
 import { timer } from 'rxjs';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { folderOf, Simulation, VM_DIR } from '../fakes/simulation.ts';
 
 const DISK = { name: 'root', size: '1Gi' };
@@ -52,6 +52,21 @@ test('stop, start, delete', async () => {
   await simulation.pass(20_000);
   expect(await simulation.vm()).toBeUndefined();
   expect([...simulation.world.files.keys(), ...simulation.world.folders.keys()]).toEqual([]);
+});
+
+test('what was decided on an outdated object is not done', async () => {
+  const simulation = await started();
+  await simulation.createVm({ disks: [DISK], restartPolicy: 'Never' });
+  await simulation.pass(5_000);
+  const { store, world } = simulation;
+  const outdated = { ...(await store.list('VirtualMachine')) };
+  await simulation.edit({ spec: { restartedAt: 'again' } });
+  await simulation.pass(20_000);
+  vi.spyOn(store, 'list').mockResolvedValueOnce(outdated as never);
+  simulation.wake();
+  await simulation.pass(20_000);
+  // The older spec has another nonce: to it, the VM still has to be restarted.
+  expect([world.starts, simulation.count('stop')]).toEqual([2, 1]);
 });
 
 test('a guest that powers itself off stays off; start starts it', async () => {
@@ -252,7 +267,7 @@ test('a launch that fails is told once, with the next attempt, and not with ever
     startTicks: 1,
     startedAt: 0,
     folder: '/elsewhere',
-    spec: { disks: [{ name: 'x', path: `${folderOf()}/root.qcow2`, format: 'qcow2' }] } as never,
+    spec: { disks: [{ name: 'x', path: `${folderOf()}/root.qcow2`, format: 'qcow2' }], networks: [] } as never,
     diskBytes: new Map(),
     guest: 'running',
     silent: false,
@@ -297,4 +312,82 @@ test('a start that is cut off before QEMU came up is still owed', async () => {
   await simulation.pass(60_000);
   expect(cut).toBe(true);
   expect(await ready(simulation)).toMatchObject({ status: 'True', reason: 'Running' });
+});
+
+describe('a Secret for user data', () => {
+  const cloudInit = { userDataSecretRef: { name: 'web-1', key: 'user-data' } };
+  const readyOf = async (simulation: Simulation) =>
+    (await simulation.vm())?.status?.conditions?.find(({ type }) => type === 'Ready');
+
+  test('is waited for before anything is made, and noticed by itself', async () => {
+    const simulation = await started();
+    await simulation.createVm({ disks: [DISK], cloudInit });
+    await simulation.pass(5_000);
+    expect(await readyOf(simulation)).toMatchObject({
+      reason: 'SecretNotFound',
+      message:
+        'cloudInit wants key user-data of Secret web-1 in namespace default, which is not there; set it: set web-1 user-data',
+    });
+    expect(simulation.world.made).toEqual([]);
+    simulation.secret = 'hunter2';
+    await simulation.pass(15_000);
+    expect(await readyOf(simulation)).toMatchObject({ status: 'True', reason: 'Running' });
+  });
+
+  test('whose value changes waits for a restart; one that is gone leaves the guest running', async () => {
+    const simulation = await started();
+    simulation.secret = 'hunter2';
+    await simulation.createVm({ disks: [DISK], cloudInit });
+    await simulation.pass(5_000);
+    simulation.secret = 'hunter3';
+    await simulation.pass(65_000);
+    expect((await simulation.vm())?.status?.pendingChanges).toEqual([
+      { path: 'spec.cloudInit.userData', from: '(secret)', to: '(secret)' },
+    ]);
+    simulation.secret = undefined;
+    await simulation.pass(65_000);
+    expect(await readyOf(simulation)).toMatchObject({ status: 'False', reason: 'SecretNotFound' });
+    expect((await simulation.vm())?.status?.pendingChanges).toBeUndefined();
+    await simulation.edit({ spec: { restartedAt: 'again' } });
+    await simulation.pass(20_000);
+    expect(simulation.world.starts).toBe(1);
+    simulation.secret = 'hunter4';
+    await simulation.pass(20_000);
+    expect([simulation.world.starts, (await readyOf(simulation))?.reason]).toEqual([2, 'Running']);
+  });
+
+  test('that changes between the decision and the launch is read again', async () => {
+    const simulation = await Simulation.withHost();
+    running.push(simulation);
+    simulation.secret = 'first';
+    const reads = ['first', 'second', 'second'];
+    simulation.secrets.read = async () => Buffer.from(reads.shift() ?? 'second');
+    simulation.startController();
+    await simulation.createVm({ cloudInit });
+    await simulation.pass(10_000);
+    expect(simulation.world.violations).toEqual([]);
+    expect(await readyOf(simulation)).toMatchObject({ reason: 'Running' });
+    expect((await simulation.vm())?.status?.pendingChanges).toBeUndefined();
+  });
+
+  test('is never in what the loop says, nor in the object', async () => {
+    const simulation = await started();
+    simulation.secret = 'hunter2';
+    await simulation.createVm({ disks: [DISK], cloudInit });
+    await simulation.pass(5_000);
+    const { record } = simulation.world.folders.get(folderOf()) ?? {};
+    const said = JSON.stringify([simulation.events, await simulation.vm(), record, simulation.journal]);
+    expect(said).toContain('sha256:');
+    expect(said).not.toContain('hunter2');
+  });
+
+  test('that cannot be read is told with the reason', async () => {
+    const simulation = await Simulation.withHost();
+    running.push(simulation);
+    simulation.secrets.read = async () => Promise.reject(new Error('EACCES: permission denied'));
+    simulation.startController();
+    await simulation.createVm({ cloudInit });
+    await simulation.pass(5_000);
+    expect((await readyOf(simulation))?.message).toContain('which cannot be read: EACCES: permission denied');
+  });
 });

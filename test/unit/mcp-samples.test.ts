@@ -1,7 +1,7 @@
 /** Samples beyond the hour that a monitor lives: another one follows it. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { VirtualMachineMonitor } from '../../src/api/virtual-machine-monitor.ts';
-import { samplesOf } from '../../src/mcp/samples.ts';
+import { samplesOf } from '../../src/store/samples.ts';
 import { AT, type Bench, makeBench } from './mcp-fakes.ts';
 
 let bench: Bench;

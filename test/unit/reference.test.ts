@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type ExitReason, REASONS } from '../../src/api/conditions.ts';
 import { ANNOTATIONS, FINALIZERS, LABELS } from '../../src/api/meta.ts';
+import { nextStepFor } from '../../src/messages/next-steps.ts';
 
 const page = (path: string) => readFileSync(join(import.meta.dirname, '..', '..', 'docs', path), 'utf8');
 
@@ -29,6 +30,14 @@ test('every reason says what to do', () => {
         .filter(Boolean),
       row,
     ).toHaveLength(3);
+});
+
+test('describe gives the advice of the page, and none where there is nothing to do', () => {
+  const [reasons = ''] = page('reference/reasons.md').split('## Figures that cannot be known');
+  for (const [, reason = '', advice = ''] of reasons.matchAll(/^\| `(\w+)` \| .* \| (.*) \|$/gm)) {
+    const words = advice.replace(/\[([^\]]+)\]\([^)]+\)/g, '$1');
+    expect(nextStepFor(reason), reason).toBe(/^(Nothing|Wait)\b/.test(words) ? undefined : words);
+  }
 });
 
 test('every annotation, label and finalizer is explained once', () => {

@@ -37,6 +37,9 @@ function monitorUpdate(): readonly FieldIssue[] {
   return issuesOf(() => validateUpdate(old, { ...spec, intervalSeconds: 60 }));
 }
 
+const forwarding = (...hostForwards: readonly Fields[]) =>
+  vmDocument({ networks: [{ name: 'a', user: { hostForwards } }] });
+
 /** By place and message of the CEL rule: what breaks it, and the field that the refusal names. */
 const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], string]>> = {
   'VirtualMachine: spec.vmName is required where metadata.name has more than 63 characters': [
@@ -64,6 +67,10 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
   "VirtualMachine.spec: a cdrom's path may not be the path of a disk of this VM": [
     () => onCreate(vmDocument({ ...root({ path: '/a' }), cdroms: [{ name: 'cd', path: '/a' }] })),
     'spec.cdroms[cd].path',
+  ],
+  'VirtualMachine.spec.cloudInit: must be absent where userData is set: a guest has one user data': [
+    () => onCreate(vmDocument({ cloudInit: { userData: 'x', userDataSecretRef: { name: 'a', key: 'b' } } })),
+    'spec.cloudInit.userDataSecretRef',
   ],
   'VirtualMachine.spec.memory: must be at least 1Mi and at most 64Ti; a plain number counts bytes': [
     () => onCreate(vmDocument({ memory: '65Ti' })),
@@ -117,6 +124,19 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
         }),
       ),
     'spec.networks[b].mac',
+  ],
+  'VirtualMachine.spec.networks[]: set either user or bridge': [
+    () => onCreate(vmDocument({ networks: [{ name: 'a', user: {}, bridge: { name: 'br0' } }] })),
+    'spec.networks[a]',
+  ],
+  'VirtualMachine.spec.networks[].user.hostForwards: two forwards of a network may not have the same port of the host':
+    [
+      () => onCreate(forwarding({ hostPort: 2222, guestPort: 22 }, { hostPort: 2222, guestPort: 80 })),
+      'spec.networks[a].user.hostForwards[1].hostPort',
+    ],
+  'VirtualMachine.spec.networks[].user.hostForwards: two forwards without hostPort may not have the same guestPort': [
+    () => onCreate(forwarding({ guestPort: 22 }, { hostPort: 2222, guestPort: 22 }, { guestPort: 22 })),
+    'spec.networks[a].user.hostForwards[2].guestPort',
   ],
   'VirtualMachineMonitor.spec: a monitor is immutable: create another': [monitorUpdate, 'spec'],
 };

@@ -34,6 +34,7 @@ function seenWith(folders: readonly SeenFolder[], resolved: Readonly<Record<stri
     vmDirs: new Map(vmDirs.map((path) => [path, { path, state: 'present', marker: { kind: 'absent' } }])),
     folders: new Map(folders.map((one) => [one.path, one])),
     files: new Map(Object.entries(resolved).map(([path, real]) => [path, file({ resolved: real })])),
+    ports: [],
     strangers: [],
     facts: FACTS,
   };

@@ -8,12 +8,14 @@ import { DEFAULT_VM_DIR, type Host } from '../../api/host.ts';
 import { API_VERSION, DEFAULT_NAMESPACE } from '../../api/meta.ts';
 import { absoluteFolder, absolutePath } from '../../api/schema.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import { planObject } from '../../reconcile/plan.ts';
+import { firstVersion } from '../../store/watching.ts';
 import { architectureOf } from '../arguments.ts';
 import { type DiskArgument, formatOf, parseDisk, parseMemory } from '../disk-argument.ts';
 import { type Envelope, Refusal } from '../envelope.ts';
 import { hostFor, listed, requireQemu } from '../hosts.ts';
-import { firstVersion } from '../watching.ts';
 import { shownDisks } from './disks.ts';
+import { planned } from './dry-run.ts';
 import { type Ending, endingOf, goneWhileWaiting, stalled, unfinished } from './outcome.ts';
 import { answer, type Call } from './request.ts';
 
@@ -25,7 +27,10 @@ export async function create(call: Call): Promise<Envelope> {
   const host = await hostOf(call);
   const wanted = wantedSpec(call, host);
   await requireNewName(call, host);
-  await requireQemu(context, host, architectureOf(args.arch ?? 'x86_64'));
+  const dryRun = args.dry_run === true;
+  await requireQemu(context, host, { architecture: architectureOf(args.arch ?? 'x86_64'), ask: !dryRun });
+  if (dryRun)
+    return planned(call, host.metadata.name, planObject(undefined, await createObject(call, host, wanted.spec), host));
   let vm = await createObject(call, host, wanted.spec);
   let ending = await endingOf(call, vm, isCreated);
   // What only the host knows of a file that was there before: its size and its format.
@@ -149,7 +154,11 @@ async function createObject(call: Call, host: Host, spec: Spec): Promise<Virtual
     const asWritten = name === args.name ? spec : { ...spec, vmName: args.name };
     const metadata = { name, namespace: args.namespace ?? DEFAULT_NAMESPACE };
     const manifest = parseManifest({ apiVersion: API_VERSION, kind: 'VirtualMachine', metadata, spec: asWritten });
-    return context.store.create(manifest as Manifest<'VirtualMachine'>, { asWritten, undeclared: ['powerState'] });
+    return context.store.create(manifest as Manifest<'VirtualMachine'>, {
+      asWritten,
+      undeclared: ['powerState'],
+      dryRun: args.dry_run === true,
+    });
   };
   try {
     return await make(first);

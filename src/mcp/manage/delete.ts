@@ -3,15 +3,18 @@ import { findCondition } from '../../api/conditions.ts';
 import { NotFoundError, oneLine } from '../../api/errors.ts';
 import { ANNOTATIONS } from '../../api/meta.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import { versions } from '../../store/watching.ts';
 import { type Envelope, Refusal } from '../envelope.ts';
-import { versions } from '../watching.ts';
 import { patchDisks } from './disks.ts';
+import { rehearseDeletion } from './dry-run.ts';
 import { stalled, unfinished } from './outcome.ts';
 import { answer, type Call, type ExistingVm, timeLeft } from './request.ts';
 
-export async function remove(call: Call, { vm }: ExistingVm): Promise<Envelope> {
+export async function remove(call: Call, found: ExistingVm): Promise<Envelope> {
   const { args, context } = call;
+  const { vm } = found;
   requireDeletable(call, vm);
+  if (args.dry_run === true) return rehearseDeletion(call, found);
   const prepared = vm.metadata.deletionTimestamp === undefined ? await prepare(call, vm) : vm;
   const deleting = await begin(call, prepared);
   const last = deleting === undefined ? { vm: prepared, gone: true } : await followToEnd(call, deleting);

@@ -3,12 +3,13 @@ import { findCondition } from '../../api/conditions.ts';
 import { type EffectiveDisk, effectiveSpec } from '../../api/effective-spec.ts';
 import { quoteValue } from '../../api/errors.ts';
 import { formatQuantity, parseQuantity, qemuSize, toMiB } from '../../api/quantity.ts';
-import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import type { DiskSpec, VirtualMachine } from '../../api/virtual-machine.ts';
+import { firstVersion } from '../../store/watching.ts';
 import { parseDisk, parseMemory } from '../disk-argument.ts';
 import { type Envelope, type ErrorDetail, Refusal } from '../envelope.ts';
 import { askLookAtVm, now } from '../looks.ts';
-import { firstVersion } from '../watching.ts';
 import { patchDisks, seenSizeOf, sizeOf } from './disks.ts';
+import { rehearse } from './dry-run.ts';
 import { endingOf, goneWhileWaiting, isCurrent, lookAgain, stalled, unfinished } from './outcome.ts';
 import { isSettledRunning, isStopped } from './power.ts';
 import { answer, type Call, type ExistingVm } from './request.ts';
@@ -50,7 +51,9 @@ export async function modify(call: Call, found: ExistingVm): Promise<Envelope> {
   const restarts = needsProcess && vm.status?.pid !== undefined && isOn(vm);
   // A launch that is owed takes the new figures, and one that is under way with the old ones is followed by another.
   const launches = restarts || (needsProcess && owesLaunch(vm));
-  const patched = await write(call, vm, plan, launches ? { restartedAt: now() } : {});
+  const more = launches ? { restartedAt: now() } : {};
+  if (args.dry_run === true) return rehearse(call, found, { ...plan.spec, ...more, ...grown(vm, plan) });
+  const patched = await write(call, vm, plan, more);
   const ending = await endingOf(call, patched, (seen) => isInForce(seen) && (!launches || isSettledRunning(seen)));
   const details = { ...plan.details, restarted: restarts };
   if (ending.kind === 'gone') throw goneWhileWaiting(call);
@@ -72,7 +75,16 @@ function write(
   if (disk === undefined) {
     return context.store.patch('VirtualMachine', vm.metadata, { spec }, { uid: vm.metadata.uid });
   }
-  return patchDisks(context.store, vm, (one) => (one.name === disk.name ? { ...one, size: disk.size } : one), spec);
+  return patchDisks(context.store, vm, sized(disk), spec);
+}
+
+const sized =
+  ({ name, size }: NonNullable<Plan['disk']>) =>
+  (one: DiskSpec): DiskSpec =>
+    one.name === name ? { ...one, size } : one;
+
+function grown({ spec }: VirtualMachine, { disk }: Plan): { readonly disks?: readonly DiskSpec[] } {
+  return disk === undefined ? {} : { disks: (spec.disks ?? []).map(sized(disk)) };
 }
 
 function isOn({ spec }: VirtualMachine): boolean {
@@ -136,7 +148,7 @@ async function planDisk(call: Call, found: ExistingVm, plan: Plan): Promise<void
   if (size === undefined) throw diskRefusal(call, context.say.diskSizeNeeded());
   const disk = targetOf(call, found, path);
   const bytes = parseQuantity(size) ?? 0;
-  if (disk.format === 'raw') await requireGrown(call, found.vm, disk, bytes);
+  if (disk.format === 'raw') await requireRawGrown(call, found.vm, disk, bytes);
   const before = sizeOf(found.vm, disk) ?? 0;
   if (bytes < before) {
     const message = context.say.diskCannotShrink(disk.path, qemuSize(before));
@@ -166,18 +178,21 @@ function targetOf(call: Call, { vm, host }: ExistingVm, path: string | undefined
 }
 
 /** A raw file is grown by hand; a look may be older than that. */
-async function requireGrown(call: Call, vm: VirtualMachine, disk: EffectiveDisk, bytes: number): Promise<void> {
+async function requireRawGrown(call: Call, vm: VirtualMachine, disk: EffectiveDisk, bytes: number): Promise<void> {
   const { args, context } = call;
-  const grown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
-  if (grown(vm)) return;
+  const isGrown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
+  if (isGrown(vm)) return;
+  const refusal = diskRefusal(call, context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes), {
+    code: 'RawDiskNotGrown',
+    next: { tool: 'manage_vm', arguments: args },
+  });
+  if (args.dry_run === true) throw refusal;
   await askLookAtVm(context.store, vm);
   const fresh = await firstVersion(context.store, 'VirtualMachine', {
     ref: vm.metadata,
     forMs: FRESH_LOOK_MS,
     signal: context.signal,
-    accept: (seen) => (seen !== undefined && grown(seen) ? true : undefined),
+    accept: (seen) => (seen !== undefined && isGrown(seen) ? true : undefined),
   });
-  if (fresh === true) return;
-  const message = context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes);
-  throw diskRefusal(call, message, { code: 'RawDiskNotGrown', next: { tool: 'manage_vm', arguments: args } });
+  if (fresh !== true) throw refusal;
 }

@@ -2,8 +2,8 @@
 import { findCondition, isTrue } from '../../api/conditions.ts';
 import { oneLine, quoteValue } from '../../api/errors.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
+import { firstVersion } from '../../store/watching.ts';
 import { type Envelope, type NextCall, Refusal } from '../envelope.ts';
-import { firstVersion } from '../watching.ts';
 import { answer, type Call, timeLeft } from './request.ts';
 
 /** What a version of the object means for the call. `unfinished` ends the waiting: nothing more will come in time. */

@@ -4,28 +4,36 @@ import { oneLine } from '../../api/errors.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
 import type { Envelope } from '../envelope.ts';
 import { now } from '../looks.ts';
+import { rehearse } from './dry-run.ts';
 import { type Ending, endingOf, goneWhileWaiting, isCurrent, stalled, unfinished } from './outcome.ts';
 import { answer, type Call, type ExistingVm } from './request.ts';
 
-export async function start(call: Call, { vm }: ExistingVm): Promise<Envelope> {
+export async function start(call: Call, found: ExistingVm): Promise<Envelope> {
+  const { vm } = found;
   const already = vm.status?.pid !== undefined && isRunning(vm) && isOn(vm) && isCurrent(vm);
-  const patched = await patchSpec(call, vm, {
+  const spec = {
     powerState: 'PoweredOn',
     ...(vm.status?.pid === undefined && !isStarting(vm) ? { restartedAt: now() } : {}),
-  });
+  };
+  if (call.args.dry_run === true) return rehearse(call, found, spec);
+  const patched = await patchSpec(call, vm, spec);
   const ending = await endingOf(call, patched, (seen) => isUp(seen, vm) || wentDown(seen));
   return conclude(call, ending, already ? call.context.say.already(call.args.name, 'running') : undefined);
 }
 
-export async function restart(call: Call, { vm }: ExistingVm): Promise<Envelope> {
-  const patched = await patchSpec(call, vm, { powerState: 'PoweredOn', restartedAt: now() });
+export async function restart(call: Call, found: ExistingVm): Promise<Envelope> {
+  const spec = { powerState: 'PoweredOn', restartedAt: now() };
+  if (call.args.dry_run === true) return rehearse(call, found, spec);
+  const patched = await patchSpec(call, found.vm, spec);
   return conclude(call, await endingOf(call, patched, (seen) => isSettledRunning(seen) || wentDown(seen)), undefined);
 }
 
-export async function stop(call: Call, { vm }: ExistingVm): Promise<Envelope> {
+export async function stop(call: Call, found: ExistingVm): Promise<Envelope> {
   const { args, context } = call;
-  const already = isStopped(vm) && isCurrent(vm);
-  const patched = await patchSpec(call, vm, { powerState: args.force === true ? 'ForcedOff' : 'PoweredOff' });
+  const already = isStopped(found.vm) && isCurrent(found.vm);
+  const spec = { powerState: args.force === true ? 'ForcedOff' : 'PoweredOff' };
+  if (args.dry_run === true) return rehearse(call, found, spec);
+  const patched = await patchSpec(call, found.vm, spec);
   const ending = await endingOf(call, patched, isStopped);
   return conclude(call, ending, already ? context.say.already(args.name, 'stopped') : undefined);
 }

@@ -46,6 +46,7 @@ export const manageSchema = z.strictObject({
   namespace: namespaceArgument(),
   force: z.boolean().optional().describe('stop, delete: power off at once, without asking the guest'),
   keep_disks: z.boolean().optional().describe('delete: keep every disk file'),
+  dry_run: z.boolean().optional().describe('Answer what would change, each field live or by a restart; write nothing'),
   wait_seconds: waitArgument(),
 });
 
@@ -60,7 +61,7 @@ const OF_ACTION: Readonly<Record<Action, readonly (keyof ManageArguments)[]>> = 
   delete: ['force', 'keep_disks'],
 };
 const OF_SOME = [...new Set(Object.values(OF_ACTION).flat())];
-const OF_ALL = ['name', 'action', 'host', 'namespace', 'wait_seconds'];
+const OF_ALL = ['name', 'action', 'host', 'namespace', 'dry_run', 'wait_seconds'];
 
 /** A parameter that the action would pass over in silence is refused. @throws Refusal */
 export function requireFitting(args: ManageArguments, { say }: ToolContext): void {

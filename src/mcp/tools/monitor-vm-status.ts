@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { oneLine } from '../../api/errors.ts';
 import { METRICS, type Metric, type Sample } from '../../api/virtual-machine-monitor.ts';
+import { type SampleRequest, samplesOf } from '../../store/samples.ts';
 import {
   DEFAULT_WAIT_SECONDS,
   hostArguments,
@@ -14,7 +15,6 @@ import {
 import { type Envelope, Refusal, succeeded } from '../envelope.ts';
 import { vmFor } from '../hosts.ts';
 import { outputSchema } from '../output-schema.ts';
-import { type SampleRequest, samplesOf } from '../samples.ts';
 import type { Tool, ToolContext } from '../tool.ts';
 
 const monitorSchema = z.strictObject({

@@ -11,7 +11,7 @@ import {
   type Sample,
   type VirtualMachineMonitor,
 } from '../api/virtual-machine-monitor.ts';
-import type { Store } from '../store/store.ts';
+import type { Store } from './store.ts';
 import { versions } from './watching.ts';
 
 export interface SampleRequest {

@@ -2,7 +2,7 @@
 import { ExpiredError } from '../api/errors.ts';
 import type { ObjectOf } from '../api/kinds.ts';
 import type { Kind, ObjectRef } from '../api/meta.ts';
-import type { Store } from '../store/store.ts';
+import type { Store } from './store.ts';
 
 /** The object as it is, then after each change; undefined, as the last, when the one of this uid is gone. */
 export async function* versions<K extends Kind>(

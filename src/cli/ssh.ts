@@ -1,0 +1,93 @@
+/**
+ * ssh: the system's ssh to a guest, wherever its port 22 is reached. Guests come and go behind the same address of
+ * the host, so each VM's host key is kept under the VM's uid, in a file of the store; a key that changed is refused.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { type Context, type Declare, examples, type Globals, withSession } from './context.ts';
+import { EndedWith } from './exit-codes.ts';
+import { placeOf } from './place.ts';
+import { type Reach, reach } from './reach.ts';
+
+interface SshOptions extends Globals {
+  readonly loginName?: string;
+  readonly identity?: string;
+}
+
+const SSH_PORT = 22;
+
+export const declareSsh: Declare = (command, context) => {
+  command
+    .argument('<name>', 'name of the virtual machine, or USER@NAME')
+    .argument('[command...]', 'after --: what to run there instead of a shell')
+    .option('-l, --login-name <user>', 'user of the guest (default: as ssh has it)')
+    .option('-i, --identity <file>', 'private key')
+    .action(async (name: string, words: readonly string[], _options, self: Command) =>
+      connect(context, name, words, self.optsWithGlobals<SshOptions>()),
+    );
+  examples(command, [
+    ['A shell', 'ssh debian@web-1'],
+    [
+      'A command; its exit code is that of this command',
+      'ssh web-1 -l root -i ~/.ssh/lab -- systemctl is-active nginx',
+    ],
+  ]);
+};
+
+async function connect(context: Context, word: string, words: readonly string[], options: SshOptions): Promise<void> {
+  const at = word.lastIndexOf('@');
+  const name = word.slice(at + 1);
+  const user = options.loginName ?? (at < 0 ? undefined : word.slice(0, at));
+  await withSession(context, options, async (session) => {
+    const place = await placeOf(session, name, options.namespace);
+    const target = await reach(place, name, SSH_PORT, context.signal);
+    try {
+      const { uid } = place.vm.metadata;
+      const login = { user, identity: options.identity, uid, keys: keysFolder(session.storeDir) };
+      const { code } = await context.runProgram('ssh', [...sshOptions(target, login), ...words], {
+        as: 'terminal',
+        signal: context.signal,
+      });
+      if (code !== 0) throw new EndedWith(code);
+    } finally {
+      await target.close();
+    }
+  });
+}
+
+function keysFolder(storeDir: string): string {
+  const folder = join(storeDir, '.state', 'known_hosts');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  return folder;
+}
+
+interface Login {
+  readonly user: string | undefined;
+  readonly identity: string | undefined;
+  readonly uid: string;
+  /** Folder of one known_hosts file per VM. */
+  readonly keys: string;
+}
+
+/** Words before the command. The address is no guest's own, so what ~/.ssh says of it does not count. */
+export function sshOptions(
+  { host, port }: Pick<Reach, 'host' | 'port'>,
+  { user, identity, uid, keys }: Login,
+): string[] {
+  return [
+    ...['-o', `HostKeyAlias=${uid}`],
+    ...['-o', `UserKnownHostsFile=${quoted(join(keys, uid))}`],
+    ...['-o', 'GlobalKnownHostsFile=/dev/null'],
+    ...['-o', 'StrictHostKeyChecking=accept-new'],
+    ...['-p', String(port)],
+    ...(user === undefined ? [] : ['-l', user]),
+    ...(identity === undefined ? [] : ['-i', identity]),
+    ...['--', host],
+  ];
+}
+
+/** ssh splits at spaces and puts something in for a percent sign. Source: ssh_config(5). */
+function quoted(path: string): string {
+  return `"${path.replaceAll(/["\\]/g, '\\$&').replaceAll('%', '%%')}"`;
+}
