@@ -50,7 +50,6 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 const context: Context = {
   openSession: async (options) => (await import('./runtime.ts')).openSession(options),
   machine: async () => (await import('./runtime.ts')).machine,
-  storeExists: async (options) => (await import('./runtime.ts')).storeExists(options),
   serveMcp: async ({ store, loop }, limits, signal) => {
     servingMcp = true;
     const [{ serveStdio }, { languageFrom }] = await Promise.all([

@@ -48,10 +48,6 @@ export const machine: Machine = {
   loopHolder: (storeDir) => new LoopHolder(storeDir).read(),
 };
 
-export function storeExists(options: GlobalOptions): boolean {
-  return existsSync(join(storeFolder(options), '.state'));
-}
-
 /** Never the current folder: a command started elsewhere must find the same VMs. */
 function storeFolder({ store }: GlobalOptions): string {
   const named = store ?? process.env['QEMU_OPERATOR_STORE'];

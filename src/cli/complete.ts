@@ -6,7 +6,7 @@ import type { Argument, Command, Option } from 'commander';
 import { KIND_INFO } from '../api/kinds.ts';
 import { DEFAULT_NAMESPACE, KINDS, type Kind } from '../api/meta.ts';
 import type { Store } from '../store/store.ts';
-import { type Context, withSession } from './context.ts';
+import type { Context } from './context.ts';
 import { kindOf, parseTargets } from './resources.ts';
 
 export interface Candidate {
@@ -186,9 +186,14 @@ async function namespaces(context: Context, typed: Typed): Promise<Candidate[]> 
   });
 }
 
-/** Opening a store makes it where there is none. */
+/** Opened only where it is there: completing makes nothing. */
 async function fromStore<T>(context: Context, { values }: Typed, read: (store: Store) => Promise<T[]>): Promise<T[]> {
-  const options = { store: values.get('--store') };
-  if (!(await context.storeExists(options))) return [];
-  return withSession(context, options, ({ store }) => read(store));
+  const machine = await context.machine();
+  const store = await machine.openStore(machine.storeDir({ store: values.get('--store') }));
+  if (store === undefined) return [];
+  try {
+    return await read(store);
+  } finally {
+    await store.close();
+  }
 }

@@ -13,8 +13,6 @@ export interface McpOptions {
 export interface Context {
   readonly openSession: OpenSession;
   readonly machine: () => Promise<Machine>;
-  /** Whether there is a store to open: opening makes one. */
-  readonly storeExists: (options: GlobalOptions) => Promise<boolean>;
   /** Serves the MCP tools on stdin and stdout until the client leaves or the signal aborts. */
   readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
   /** For an editor and for the script that builds the sample guest. */

@@ -19,15 +19,17 @@ export function describeVm(vm: VirtualMachine, now: number, host?: VmOnHost): st
     ...stateLines(vm, now),
     ...section('Wanted', wantedLines(vm)),
     ...section('Process', processLines(vm, now)),
+    ...section('Guest', guestLines(vm)),
     ...section('Command line of the process', host?.argv === undefined ? [] : commandLines(host.argv)),
     ...diskLines(vm),
     ...tableSection(
       'Interfaces',
-      ['NAME', 'MAC', 'NETWORK', 'FORWARDS'],
-      (vm.status?.interfaces ?? []).map(({ name, mac, bridge, forwards = [] }) => [
+      ['NAME', 'MAC', 'NETWORK', 'ADDRESSES', 'FORWARDS'],
+      (vm.status?.interfaces ?? []).map(({ name, mac, bridge, ips, forwards = [] }) => [
         name,
         mac,
         bridge === undefined ? 'user' : `bridge ${bridge}`,
+        ips?.join(', ') ?? '<unknown>',
         forwards.map(forwardWords).join(', ') || '<none>',
       ]),
     ),
@@ -108,6 +110,16 @@ function processLines({ status }: VirtualMachine, now: number): string[] {
   ]);
 }
 
+function guestLines({ status }: VirtualMachine): string[] {
+  const ahead = status?.guest?.clockOffsetSeconds;
+  return fields([
+    ['System', status?.guest?.os],
+    ['Kernel', status?.guest?.kernel],
+    ['Host name', status?.guest?.hostname],
+    ['Clock', ahead && `${Math.abs(ahead)} s ${ahead > 0 ? 'ahead of' : 'behind'} the host's`],
+  ]);
+}
+
 function diskLines({ status, spec }: VirtualMachine): string[] {
   const rows =
     status?.disks?.map(({ name, state, format, virtualSize, reclaim, path }) => [
@@ -147,7 +159,12 @@ const FILE_WORDS: Readonly<Partial<Record<keyof typeof FOLDER_FILES, string>>> =
   consoleHolder: 'Console holder',
   vnc: 'Screen',
   firmwareVariables: 'UEFI variables',
-  seed: 'Seed',
+  seed: 'cloud-init seed',
+  job: 'Job',
+  jobScript: 'Job script',
+  jobLock: 'Job lock',
+  jobHeaders: 'Job headers',
+  jobErrors: 'Job errors',
 };
 
 /** Where the host could be asked, what is there; else where it would be. Disks have their own table. */

@@ -108,6 +108,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: MACHINES,
     load: async () => (await import('./vnc.ts')).declareVnc,
   },
+  top: {
+    summary: 'Show what running virtual machines use now',
+    group: MACHINES,
+    load: async () => (await import('./top.ts')).declareTop,
+  },
   'port-forward': {
     summary: 'Forward ports of this machine to ports of a virtual machine',
     group: MACHINES,
@@ -117,11 +122,6 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Log in to a virtual machine, or run a command there',
     group: MACHINES,
     load: async () => (await import('./ssh.ts')).declareSsh,
-  },
-  top: {
-    summary: 'Show what running virtual machines use now',
-    group: MACHINES,
-    load: async () => (await import('./top.ts')).declareTop,
   },
   screenshot: {
     summary: 'Save what a virtual machine draws as a PNG picture',

@@ -1,7 +1,7 @@
 /**
  * The QEMU command line of a VM: pure, from the launch spec alone. What could hold a comma travels as JSON.
  * Names are a contract with monitors and samplers: block node `disk-<name>`, device `dev-disk-<name>`,
- * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`, `seed`.
+ * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`, `seed`, chardev `qga0`.
  */
 import { FOLDER_FILES, type LaunchSpec } from '../api/effective-spec.ts';
 import type { HostForward } from '../api/networks.ts';
@@ -47,6 +47,7 @@ export function commandLine(input: CommandLineInput): string[] {
     ...['-object', 'rng-random,id=rng0,filename=/dev/urandom', '-device', 'virtio-rng-pci,rng=rng0'],
     ...panicDevice(spec),
     ...graphics(spec, folder),
+    ...agent(folder),
     ...seed(spec, folder),
   ];
 }
@@ -170,6 +171,15 @@ export function forwardPlace({ protocol, hostAddress, hostPort }: HostForward): 
 /** Lets the guest's kernel say that it panicked. */
 function panicDevice({ architecture }: LaunchSpec): string[] {
   return architecture === 'x86_64' ? ['-device', 'pvpanic'] : ['-device', 'pvpanic-pci'];
+}
+
+/** The port that a guest agent opens. Behind all others, so that no guest's device moves to another slot for it. */
+function agent(folder: string): string[] {
+  return [
+    ...socketChardev('qga0', `${folder}/${FOLDER_FILES.agent}`),
+    ...['-device', 'virtio-serial-pci,id=serial0'],
+    ...['-device', 'virtserialport,bus=serial0.0,chardev=qga0,id=agent0,name=org.qemu.guest_agent.0'],
+  ];
 }
 
 function graphics({ vnc, architecture }: LaunchSpec, folder: string): string[] {

@@ -128,7 +128,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
   });
 }
 
-async function stop({ step, reason, afresh }: ActionOf<'stop'>, hands: Hands): Promise<void> {
+async function stop({ step, reason, afresh, agent }: ActionOf<'stop'>, hands: Hands): Promise<void> {
   const { process, stop: before } = hands.context;
   if (process.kind === 'absent') return;
   const stand = standIns();
@@ -151,6 +151,8 @@ async function stop({ step, reason, afresh }: ActionOf<'stop'>, hands: Hands): P
     stand,
   });
   if (signal !== '') return;
+  const taken = agent !== undefined && (await hands.agents.shutdown(hands.context.wanted.folder, process.pid));
+  if (taken && agent === 'first') return;
   const monitor = await monitorOf(hands);
   // QEMU may close the monitor before it has answered `quit`; the next look tells.
   if (step === 'quit') await monitor.execute('quit').catch(() => undefined);

@@ -27,6 +27,14 @@ tools() {
 }
 tools /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF
 [ -e /dev/kvm ] && echo kvm; [ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable
+# The neighbours of bridges: guests that talk to the host itself.
+s neighbours
+for b in /sys/class/net/*/bridge; do
+  [ -d "$b" ] || continue
+  cat /proc/net/arp 2>/dev/null
+  command -v ip >/dev/null && ip -6 neigh show 2>/dev/null
+  break
+done
 # Processes come before pidfiles: QEMU removes its pidfile as it ends, and a pidfile that is still there after its
 # process was seen gone was left behind. The other way round, an orderly end during the look would be taken for a crash.
 s locks; locks=$(grep -F POSIX /proc/locks); printf '%s\\n' "$locks"

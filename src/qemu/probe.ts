@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import type { Shell } from '../host/shell.ts';
+import { neighboursIn } from './addresses.ts';
 import { type ProbedPort, portsOf } from './ports.ts';
 import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
 import { PROBE_SCRIPT } from './probe-script.ts';
@@ -34,6 +35,8 @@ export interface Probe {
   readonly vmDirs: readonly ProbedVmDir[];
   /** Inode of a file to the pids that hold a lock on it: file systems number their inodes alike. */
   readonly lockHolders: ReadonlyMap<string, ReadonlySet<number>>;
+  /** By MAC address in lower case, the addresses that the host has for its neighbours. */
+  readonly neighbours: ReadonlyMap<string, readonly string[]>;
   /** Paths of UNIX sockets that somebody listens on. */
   readonly listening: ReadonlySet<string>;
   readonly processes: ReadonlyMap<number, ProbedProcess>;
@@ -114,6 +117,7 @@ export function parseProbe(output: Buffer, request: ProbeRequest, nonce: string)
     toolsKey: first('tools').join('\n'),
     vmDirs: vmDirsOf(sections),
     lockHolders: lockHoldersOf(first('locks')),
+    neighbours: neighboursIn(first('neighbours')),
     listening: listeningOf(first('unix')),
     processes: processesOf(first('stat')),
     strangers: strangersOf(sections),

@@ -97,7 +97,7 @@ kill -"$signal" "$pid"
 export const NOTE_END = `
 cd "$folder" || return 1
 w "$record" "$1" || return 1
-rm -f ${FOLDER_FILES.pidfile} ${FOLDER_FILES.stop} ${FOLDER_FILES.monitor} ${FOLDER_FILES.userMonitor} ${FOLDER_FILES.console} ${FOLDER_FILES.vnc}
+rm -f ${FOLDER_FILES.pidfile} ${FOLDER_FILES.stop} ${FOLDER_FILES.monitor} ${FOLDER_FILES.userMonitor} ${FOLDER_FILES.console} ${FOLDER_FILES.vnc} ${FOLDER_FILES.agent}
 `;
 
 /**

@@ -60,6 +60,8 @@ export type VmAction =
   | {
       readonly type: 'stop';
       readonly step: 'powerdown' | 'quit' | 'terminate' | 'kill';
+      /** Of a powerdown, the guest's agent is asked: `first`, and the button is left alone if it takes it; or `too`. */
+      readonly agent?: 'first' | 'too';
       /** The grace period begins anew: the host's clock was set back behind its beginning. */
       readonly afresh?: true;
       readonly reason: StopMarker['reason'];

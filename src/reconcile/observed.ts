@@ -66,6 +66,25 @@ export type SeenProcess =
       readonly diskBytes?: ReadonlyMap<string, number>;
       /** The versioned machine type, as pc-q35-7.2: what a later QEMU must offer to run the same machine. */
       readonly machine?: string;
+      /** Absent where it cannot be told, or is not known yet. */
+      readonly agent?: SeenAgent;
+      /** By the name of the network, the addresses that the guest has there; one without is left out. */
+      readonly addresses?: ReadonlyMap<string, readonly string[]>;
+    };
+
+/** The guest's agent, as its own word and the port to it tell. */
+export type SeenAgent =
+  /** The guest has not opened the port. */
+  | { readonly kind: 'closed' }
+  /** The port is open, and what is behind it does not answer as an agent. */
+  | { readonly kind: 'mute'; readonly reason: 'GuestAgentSilent' | 'GuestAgentInvalid' }
+  | {
+      readonly kind: 'connected';
+      readonly os?: string;
+      readonly kernel?: string;
+      readonly hostname?: string;
+      /** How far the guest's clock is ahead of the host's, ms. */
+      readonly clockOffsetMs?: number;
     };
 
 /** QEMU's RunState, reduced to what a decision needs. `silent`: the monitor does not answer. */

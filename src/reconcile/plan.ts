@@ -3,7 +3,7 @@
  * pendingChanges, restartCause, staysOff, growthOf), so that the two cannot differ; what the host holds it takes from
  * the last status. Pure, and never an input to a decision.
  */
-import { HIDDEN, standInDigest } from '../api/cloud-init.ts';
+import { standInDigest } from '../api/cloud-init.ts';
 import { findCondition, isTrue } from '../api/conditions.ts';
 import { effectiveSpec, type PendingChange, pendingChanges } from '../api/effective-spec.ts';
 import type { FieldIssue } from '../api/errors.ts';
@@ -81,7 +81,7 @@ export function planRefusal(kind: Kind, ref: ObjectRef, issues: readonly FieldIs
     outcome: 'refused',
     changes: issues.map(({ field, value, message }) => ({
       path: field,
-      to: value,
+      to: value !== undefined && SECRET.test(field) ? '(secret)' : value,
       effect: 'refused',
       why: 'not-admitted',
       detail: message,
@@ -117,8 +117,12 @@ function refOf({ metadata: { namespace, name } }: AnyObject): ObjectRef {
 }
 
 function foreseen({ path, from, to }: FieldChange, [effect, why, detail]: Verdict): ForeseenChange {
-  return { path, from: shownValue(from), to: shownValue(to), effect, why, ...(detail === undefined ? {} : { detail }) };
+  const shown = (value: unknown) => (value !== undefined && SECRET.test(path) ? '(secret)' : shownValue(value));
+  return { path, from: shown(from), to: shown(to), effect, why, ...(detail === undefined ? {} : { detail }) };
 }
+
+/** Passwords and keys may stand there. */
+const SECRET = /^spec\.cloudInit\.(userData|networkData)$/;
 
 /** The fields that a person may write; what the controller keeps in metadata is no change of theirs. */
 function leavesOf(old: AnyObject | undefined, next: AnyObject): FieldChange[] {
@@ -148,8 +152,11 @@ function needsOf({ old, next, host }: VmChange): Needs {
     (old.status?.pendingChanges ?? []).map((pending) => [pending.path, pending]),
   );
   for (const one of asked) {
-    const running = waiting.has(one.path) ? waiting.get(one.path)?.from : one.from;
-    const back = one.to !== HIDDEN && running?.slice(0, MAX_SHOWN) === one.to?.slice(0, MAX_SHOWN);
+    const known = waiting.get(one.path);
+    const running = known === undefined ? one.from : known.from;
+    // What is shown as a secret is the same before and after: whether it is taken back cannot be seen.
+    const back =
+      known !== undefined && one.from !== one.to && running?.slice(0, MAX_SHOWN) === one.to?.slice(0, MAX_SHOWN);
     if (back) waiting.delete(one.path);
     else waiting.set(one.path, { ...one, from: running });
   }
@@ -222,7 +229,10 @@ function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdi
   // User data is one thing of a process, wherever it stands in the spec.
   const path = leaf.path.replace(/^(spec\.cloudInit\.userData)SecretRef.*/, '$1');
   const asked = needs.asked.find((one) => covers(one.path, path));
-  return asked === undefined ? ['live', 'process-untouched'] : processVerdict(asked.path, needs, process);
+  // Its value is the host's and the loop's to know.
+  if (process === 'kept' && path !== leaf.path)
+    return ['restart', 'secrets-compared'];
+  return asked === undefined ? ['live', 'no-other-process'] : processVerdict(asked.path, needs, process);
 }
 
 function powerVerdict({ old, next }: VmChange, process: ProcessFate): Verdict {

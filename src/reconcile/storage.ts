@@ -14,12 +14,15 @@ import type { DiskRecord, OwnershipRecord } from './record.ts';
 
 /** Longest path of a UNIX socket, without its terminating zero. */
 const MAX_SOCKET_PATH = 107;
+const LONGEST_SOCKET = Object.values(FOLDER_FILES)
+  .filter((name) => name.endsWith('.sock'))
+  .reduce((longest, name) => (name.length > longest.length ? name : longest));
 const SECTOR_BYTES = 512;
 
 /** What about the storage only a person or a new spec can mend; undefined where all is well. */
 export function storageProblem(subject: Subject, record: OwnershipRecord): Decision | undefined {
   const { wanted } = subject;
-  const socket = `${wanted.folder}/${FOLDER_FILES.console}`;
+  const socket = `${wanted.folder}/${LONGEST_SOCKET}`;
   if (Buffer.byteLength(socket) > MAX_SOCKET_PATH) {
     return blocked(
       'PathTooLong',

@@ -1,7 +1,7 @@
 /** Everything that can happen in the life of a VM, as data, and how it is done to a simulation. */
 import fc from 'fast-check';
 import type { VmAction } from '../../src/reconcile/action.ts';
-import type { GuestStatus } from '../../src/reconcile/observed.ts';
+import type { GuestStatus, SeenAgent } from '../../src/reconcile/observed.ts';
 import { folderOf, type Simulation } from './simulation.ts';
 
 export type LifeEvent =
@@ -12,6 +12,7 @@ export type LifeEvent =
   | { readonly type: 'paused'; readonly on: boolean }
   | { readonly type: 'end'; readonly how: 'powerdown' | 'quit' | 'signal' | 'crash' }
   | { readonly type: 'guest'; readonly guest: GuestStatus }
+  | { readonly type: 'agent'; readonly kind: SeenAgent['kind']; readonly obeys: boolean }
   | {
       readonly type: 'world';
       readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'reboot';
@@ -88,6 +89,14 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
     }),
   },
   {
+    weight: 2,
+    arbitrary: fc.record({
+      type: fc.constant('agent'),
+      kind: fc.constantFrom<SeenAgent['kind']>('closed', 'mute', 'connected'),
+      obeys: fc.boolean(),
+    }),
+  },
+  {
     weight: 3,
     arbitrary: fc.record({
       type: fc.constant('world'),
@@ -144,6 +153,12 @@ export async function happen(event: LifeEvent, to: Simulation): Promise<void> {
     }
     case 'guest':
       return world.setGuest(folderOf(), event.guest);
+    case 'agent':
+      world.agentsObey = event.obeys;
+      return world.setAgent(
+        folderOf(),
+        event.kind === 'mute' ? { kind: 'mute', reason: 'GuestAgentSilent' } : { kind: event.kind },
+      );
     case 'world':
       return changeWorld(to, event.what);
     case 'secret':
@@ -224,6 +239,7 @@ export async function repair(to: Simulation): Promise<void> {
   const { world } = to;
   world.reachable = true;
   world.guestsObey = true;
+  world.agentsObey = true;
   world.freeBytes = 1e12;
   world.takenPorts = [];
   for (const vmDir of world.vmDirs.values()) vmDir.mounted = true;

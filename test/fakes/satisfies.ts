@@ -75,6 +75,8 @@ function worldComplaints(simulation: Installation, vm: VirtualMachine): string[]
   const differs = process.spec.vcpus !== vm.spec.vcpus || process.seed !== seedOf(simulation, vm);
   if (differs && vm.spec.updateStrategy.type === 'Restart' && process.guest === 'running')
     found.push('the change is not in force');
+  const connected = condition(vm, 'GuestAgentConnected')?.status === 'True';
+  if (connected !== (process.agent.kind === 'connected')) found.push(`the agent is ${process.agent.kind}`);
   if (differs && condition(vm, 'RestartRequired')?.status !== 'True') found.push('RestartRequired is not said');
   return found;
 }

@@ -295,6 +295,7 @@ class Effects {
       seed: this.#folder.seed,
       guest: 'running',
       silent: false,
+      agent: { kind: 'closed' },
     };
     world.starts += 1;
     world.processes.set(process.pid, process);
@@ -351,7 +352,7 @@ class Effects {
     if (stop !== undefined) this.#folder.stop = JSON.stringify({ ...stop, withdrawn: true });
   }
 
-  #stop({ step, reason, afresh }: Of<'stop'>): Step[] {
+  #stop({ step, reason, afresh, agent }: Of<'stop'>): Step[] {
     const { process, stop: before } = this.#context;
     if (process.kind === 'absent') return [];
     const world = this.#world;
@@ -375,7 +376,8 @@ class Effects {
         if (step === 'terminate') world.end(found, 'signal');
         else if (step === 'kill') world.end(found, 'crash');
         else if (step === 'quit') world.end(this.#answering(), 'quit');
-        else world.pressPowerButton(this.#answering());
+        else if (agent === undefined || !world.askAgent(found) || agent === 'too')
+          world.pressPowerButton(this.#answering());
       },
     ];
   }

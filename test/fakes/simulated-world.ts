@@ -6,7 +6,7 @@ import { Subject } from 'rxjs';
 import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
 import type { Architecture, DiskFormat } from '../../src/api/virtual-machine.ts';
 import type { JobFailure, SeenJob } from '../../src/reconcile/job.ts';
-import type { GuestStatus, HeardEnd, HostFacts, SeenPort } from '../../src/reconcile/observed.ts';
+import type { GuestStatus, HeardEnd, HostFacts, SeenAgent, SeenPort } from '../../src/reconcile/observed.ts';
 
 export const GI = 1024 ** 3;
 
@@ -52,6 +52,7 @@ export interface SimulatedProcess {
   readonly seed?: string | undefined;
   guest: GuestStatus;
   silent: boolean;
+  agent: SeenAgent;
   /** When the guest will have powered itself off, asked to. */
   endsAt?: number | undefined;
 }
@@ -103,6 +104,8 @@ export class SimulatedWorld {
   reachable = true;
   /** Whether guests follow the power button. */
   guestsObey = true;
+  /** Whether guests follow their agents. */
+  agentsObey = true;
   /** Added to the clock of the test. */
   clockSkewMs = 0;
   freeBytes = 100 * GI;
@@ -231,6 +234,20 @@ export class SimulatedWorld {
   pressPowerButton(process: SimulatedProcess): void {
     if (!this.guestsObey || process.guest !== 'running') return;
     process.endsAt ??= this.#now() + POWERDOWN_MS;
+  }
+
+  /** False where there is no agent to ask. */
+  askAgent(process: SimulatedProcess): boolean {
+    if (process.agent.kind !== 'connected' || process.guest !== 'running') return false;
+    if (this.agentsObey) process.endsAt ??= this.#now() + POWERDOWN_MS;
+    return true;
+  }
+
+  setAgent(folder: string, agent: SeenAgent): void {
+    const process = this.processIn(folder);
+    if (process === undefined) return;
+    process.agent = agent;
+    this.events$.next({ type: 'guest', folder, event: 'AGENT_CHANGED' });
   }
 
   end(process: SimulatedProcess, how: 'powerdown' | 'quit' | 'signal' | 'crash', heard?: HeardEnd): void {

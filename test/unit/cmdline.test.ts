@@ -78,6 +78,9 @@ test('a VM with nothing but itself', () => {
     ...['-object', 'rng-random,id=rng0,filename=/dev/urandom'],
     ...['-device', 'virtio-rng-pci,rng=rng0'],
     ...['-device', 'pvpanic'],
+    ...['-chardev', 'socket,id=qga0,path=/vms/web/agent.sock,server=on,wait=off'],
+    ...['-device', 'virtio-serial-pci,id=serial0'],
+    ...['-device', 'virtserialport,bus=serial0.0,chardev=qga0,id=agent0,name=org.qemu.guest_agent.0'],
   ]);
 });
 
@@ -226,14 +229,22 @@ describe('graphics', () => {
     ['arm64', ARM, ['pvpanic-pci', 'virtio-gpu-pci']],
   ] as const)('on %s', (architecture, qemu, devices) => {
     const words = argv({ architecture, vnc: true }, { qemu });
-    expect(values(words, '-device').slice(2)).toEqual([...devices, ...INPUT]);
+    expect(values(words, '-device').slice(2, -2)).toEqual([...devices, ...INPUT]);
     expect(values(words, '-vnc')).toEqual(['unix:/vms/web/vnc.sock,password=on']);
   });
 
   test('none unless asked for', () => {
-    expect(values(argv(), '-device').slice(2)).toEqual(['pvpanic']);
+    expect(values(argv(), '-device').slice(2, -2)).toEqual(['pvpanic']);
     expect(argv()).not.toContain('-vnc');
   });
+});
+
+test('the port of the agent stands behind every other device: it moves none to another slot', () => {
+  const spec = { vnc: true, networks: [{ name: 'net0', mac: '52:54:00:00:00:01' }] };
+  expect(argv(spec).slice(-4)).toEqual([
+    ...['-device', 'virtio-serial-pci,id=serial0'],
+    ...['-device', 'virtserialport,bus=serial0.0,chardev=qga0,id=agent0,name=org.qemu.guest_agent.0'],
+  ]);
 });
 
 test('the seed is the last device, so that none moves where it comes or goes; no part of its content is in the words', () => {
@@ -270,6 +281,7 @@ test('a comma in a name or a path stays one value', () => {
     'socket,id=qmp0,path=/vms/a,,b,,c/qmp.sock,server=on,wait=off',
     'socket,id=qmp1,path=/vms/a,,b,,c/qmp-user.sock,server=on,wait=off',
     'socket,id=con0,path=/vms/a,,b,,c/console.sock,server=on,wait=off,logfile=/vms/a,,b,,c/console.log,logappend=on',
+    'socket,id=qga0,path=/vms/a,,b,,c/agent.sock,server=on,wait=off',
   ]);
   expect(values(words, '-vnc')).toEqual(['unix:/vms/a,,b,,c/vnc.sock,password=on']);
   expect(values(words, '-pidfile')).toEqual(['/vms/a,b,c/qemu.pid']);

@@ -244,7 +244,7 @@ sentences('paths', [
     { ...data({}, here()), seen: { claims: new Map([[DATA, 'default/b']]) } },
   ],
   [
-    "/vms/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/web-1/console.sock has 114 bytes; a UNIX socket's path has at most 107: use a shorter vmDir or vmName",
+    "/vms/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/web-1/qmp-user.sock has 115 bytes; a UNIX socket's path has at most 107: use a shorter vmDir or vmName",
     {
       ...ABSENT,
       spec: { vmDir: `/vms/${'x'.repeat(90)}` },

@@ -182,10 +182,9 @@ async function requireRawGrown(call: Call, vm: VirtualMachine, disk: EffectiveDi
   const { args, context } = call;
   const isGrown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
   if (isGrown(vm)) return;
-  const refusal = diskRefusal(call, context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes), {
-    code: 'RawDiskNotGrown',
-    next: { tool: 'manage_vm', arguments: args },
-  });
+  const message = context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes);
+  const next = { tool: 'manage_vm', arguments: args };
+  const refusal = diskRefusal(call, message, { code: 'RawDiskNotGrown', next });
   if (args.dry_run === true) throw refusal;
   await askLookAtVm(context.store, vm);
   const fresh = await firstVersion(context.store, 'VirtualMachine', {

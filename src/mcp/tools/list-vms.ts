@@ -129,6 +129,7 @@ function managedVm(vm: VirtualMachine, host: Host): ListedVm {
   const disks = shownDisks(vm, host).map(({ path, size, format }) => ({ path, size, format }));
   const ready = findCondition(status?.conditions, 'Ready');
   const memory = parseQuantity(status?.memory ?? spec.memory);
+  const ips = (status?.interfaces ?? []).flatMap((one) => one.ips ?? []);
   return {
     name: vmNameOf(vm),
     arch: spec.architecture,
@@ -141,6 +142,7 @@ function managedVm(vm: VirtualMachine, host: Host): ListedVm {
     host: host.metadata.name,
     namespace: metadata.namespace,
     phase: status?.phase ?? 'Pending',
+    ...(ips.length === 0 ? {} : { ips }),
     // A VM that is as wanted needs no words.
     ...(ready === undefined || ready.status === 'True'
       ? {}
