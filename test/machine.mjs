@@ -17,7 +17,7 @@ export const USERS_VARIABLE = 'QEMU_OPERATOR_TEST_USERS';
 /** Folders whose entries are compared. What the product would write for this user is under them or in PLACES. */
 const FOLDERS = ['/tmp', '/var/tmp', '/run', '/var/lib', homedir()];
 
-/** Places of the product deeper than that. The cache keeps the guest's disk and its SSH server between runs, and only that. */
+/** Places of the product deeper than that. The cache keeps the guest's disk, its SSH server and Debian 13 between runs, and only that. */
 const PLACES = [
   join(homedir(), '.config', 'qemu-operator'),
   join(homedir(), '.local', 'share', 'qemu-operator'),
@@ -27,7 +27,7 @@ const PLACES = [
   '/run/netns',
 ];
 
-const KEPT_IN_CACHE = /^(linux-x86_64-.*\.qcow2|dropbear-.*\.gz|\.lock)$/;
+const KEPT_IN_CACHE = /^(linux-x86_64-.*\.qcow2|dropbear-.*\.gz|debian-13-[0-9a-f]{12}|\.lock)$/;
 
 function entries(folder) {
   try {
@@ -69,7 +69,7 @@ function gitStatus() {
     const args = ['status', '--porcelain', '--ignored', '--untracked-files=all'];
     return execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
       .split('\n')
-      .filter((line) => line !== '' && !line.startsWith('!! node_modules/'));
+      .filter((line) => line !== '' && !/^!! (test\/versions\/node-22\/)?node_modules\//.test(line));
   } catch {
     // A source tarball is no git tree; there is nothing to compare.
     return [];

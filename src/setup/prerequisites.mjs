@@ -75,6 +75,9 @@ export const FOR_QUICKSTART = [...QEMU, ...SAMPLE_GUEST];
 /** What `npm test` needs. */
 export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER];
 
+/** What `npm run test:versions` needs on top of that. */
+export const FOR_VERSIONS = [{ name: 'debootstrap', present: command('debootstrap'), package: 'debootstrap' }];
+
 /** Full path of a command, also where an ordinary user's PATH does not look. */
 export function commandPath(name) {
   const folders = (process.env.PATH || '').split(delimiter).concat('/usr/sbin', '/sbin');

@@ -2,6 +2,7 @@
 # Debian 13 in a folder of the cache, with its QEMU 10 and what the tests call, and commands that run in it as if it
 # were this machine: same processes, temporary folder, source tree and cache. Needs root and a mount namespace.
 #
+#   debian-13.sh check                says what stands in the way on this machine
 #   debian-13.sh make                 makes it unless the cache has it
 #   debian-13.sh run TREE COMMAND...  runs a command there, with the source tree TREE at its own path
 set -eu
@@ -76,6 +77,7 @@ cache=${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/qemu-operator
 debian=$cache/debian-13-$(echo $SUITE $PACKAGES | sha256sum | cut -c1-12)
 
 case ${1:-} in
+  check) check_rights ;;
   make)
     check_rights
     mkdir -p "$cache"
@@ -93,5 +95,5 @@ case ${1:-} in
     shift
     enter "$@"
     ;;
-  *) fail "make, or run TREE COMMAND..." ;;
+  *) fail "check, make, or run TREE COMMAND..." ;;
 esac

@@ -1,0 +1,15 @@
+/** test/versions/files.md: a new e2e file makes its author decide whether it runs under other versions too. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { filesAgain } from '../versions/files.mjs';
+
+test('each e2e file has one row, and one that is left out has a reason', () => {
+  const files = readdirSync(join(import.meta.dirname, '..', 'e2e')).filter((name) => name.endsWith('.test.ts'));
+  const rows = filesAgain();
+  expect(rows.map(({ file }) => file)).toEqual(files.map((name) => `test/e2e/${name}`).sort());
+  for (const { file, qemu, node, reason } of rows) {
+    expect([qemu, node], file).toEqual([expect.stringMatching(/^(yes|no)$/), expect.stringMatching(/^(yes|no)$/)]);
+    expect(reason.length > 10, file).toBe(qemu === 'no' || node === 'no');
+  }
+});
