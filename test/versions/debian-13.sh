@@ -11,7 +11,7 @@ export LC_ALL=C
 
 SUITE=trixie
 PACKAGES="qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64 mtools syslinux openssh-client xorriso
-  curl wget openssl ca-certificates iproute2 procps libatomic1"
+  curl wget openssl ca-certificates file iproute2 procps libatomic1"
 
 fail() { echo "debian-13: $*" >&2; exit 1; }
 
