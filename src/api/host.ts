@@ -23,7 +23,7 @@ const spec = (object: ObjectFactory) =>
     vmDir: absoluteFolder()
       .default(DEFAULT_VM_DIR)
       .describe(
-        "Folder that holds one folder per VM. Changing it while VMs are there is refused by the host's marker.",
+        "Folder that holds one folder per VM. Immutable once it is claimed.",
       ),
     allowedPaths: setOf(absoluteFolder(), 64)
       .optional()
