@@ -68,14 +68,18 @@ export const MAX_SECRET_BYTES = 256 * 1024;
 /** What a process was given of cloudInit. Digests, so that no secret is in it. */
 export interface LaunchCloudInit {
   readonly hostname: string;
-  /** GENERATED, or a digest; absent where its Secret is not there. */
+  /** GENERATED, or a digest, with OF_SECRET before that of a Secret's value; absent where its Secret is not there. */
   readonly userData?: string | undefined;
   /** Absent: none. */
   readonly networkData?: string | undefined;
-  readonly sshAuthorizedKeys: string;
+  /** Absent: none. */
+  readonly sshAuthorizedKeys?: string | undefined;
 }
 
 const GENERATED = 'generated';
+const OF_SECRET = 'secret:';
+/** Stands for contents in status and plans that must not be told apart there. */
+export const HIDDEN = '(secret)';
 
 /** What a seed is made from. It holds secrets: it goes to the host, and nowhere else. */
 export interface SeedContent {
@@ -105,17 +109,24 @@ export function seedContent(spec: CloudInit, metadata: Named, uuid: string, secr
 export function launchCloudInit(spec: CloudInit, metadata: Named, secretDigest: string | undefined): LaunchCloudInit {
   const { userData, userDataSecretRef, networkData, sshAuthorizedKeys = [] } = spec;
   const given = userData === undefined ? GENERATED : digestOf(userData);
-  const digest = userDataSecretRef === undefined ? given : secretDigest;
+  const secret = secretDigest && `${OF_SECRET}${secretDigest}`;
+  const digest = userDataSecretRef === undefined ? given : secret;
   return {
     hostname: hostnameOf(spec, metadata),
     ...(digest === undefined ? {} : { userData: digest }),
     ...(networkData === undefined ? {} : { networkData: digestOf(networkData) }),
-    sshAuthorizedKeys: digestOf(sshAuthorizedKeys.join('\n')),
+    ...(sshAuthorizedKeys.length === 0 ? {} : { sshAuthorizedKeys: digestOf(sshAuthorizedKeys.join('\n')) }),
   };
 }
 
 export function digestOf(content: string | Uint8Array): string {
   return `sha256:${createHash('sha256').update(content).digest('hex')}`;
+}
+
+/** For who compares specs without reading Secrets: another name is another value. */
+export function standInDigest(spec: CloudInit | undefined): string | undefined {
+  const ref = spec?.userDataSecretRef;
+  return ref && digestOf(`${ref.name}/${ref.key}`);
 }
 
 function hostnameOf({ hostname: given }: CloudInit, { name }: Named): string {
@@ -128,35 +139,33 @@ interface Difference {
   readonly to?: string;
 }
 
-/** What a process lacks of the wanted cloudInit. User data shows as `(secret)`, the rest by the begin of its digest. */
+/** What a process lacks of the wanted cloudInit. A Secret's value shows as HIDDEN, other contents by the begin of their digest. */
 export function cloudInitChanges(
   launched: LaunchCloudInit | undefined,
   wanted: LaunchCloudInit | undefined,
 ): Difference[] {
-  if (launched === undefined || wanted === undefined) {
-    const from = launched === undefined ? {} : { from: 'seed attached' };
-    const to = wanted === undefined ? {} : { to: 'seed attached' };
-    return launched === wanted ? [] : [{ path: 'spec.cloudInit', ...from, ...to }];
-  }
+  // Where there is a seed on both sides, a Secret that is not there says nothing of a change.
+  const both = launched !== undefined && wanted !== undefined;
   const fields = ['hostname', 'userData', 'networkData', 'sshAuthorizedKeys'] as const;
   return fields.flatMap((field) => {
-    const [from, to] = [launched[field], wanted[field]];
-    const unknown = field === 'userData' && (from === undefined || to === undefined);
-    if (from === to || unknown) return [];
+    const [from, to] = [launched?.[field], wanted?.[field]];
+    const unknown = both && field === 'userData' && (from === undefined || to === undefined);
+    // The same text is the same user data, wherever it stands.
+    if (from?.replace(OF_SECRET, '') === to?.replace(OF_SECRET, '') || unknown) return [];
     return [{ path: `spec.cloudInit.${field}`, ...shown('from', field, from), ...shown('to', field, to) }];
   });
 }
 
 function shown(side: 'from' | 'to', field: keyof LaunchCloudInit, value: string | undefined): Partial<Difference> {
   if (value === undefined) return {};
-  if (field === 'userData') return { [side]: value === GENERATED ? GENERATED : '(secret)' };
+  if (value.startsWith(OF_SECRET)) return { [side]: HIDDEN };
   return { [side]: field === 'hostname' ? value : value.slice(0, 'sha256:'.length + 12) };
 }
 
-/** What a restart does not bring into a guest that has booted before; empty where that is no question. */
+/** What a restart does not bring into a guest that has booted before (seen with cloud-init 22.4); empty where that is no question. */
 export function firstBootHint(changed: readonly string[]): string {
-  const late = changed.filter((path) => path.startsWith('spec.cloudInit') && path !== 'spec.cloudInit.hostname');
+  const late = changed.filter((path) => path.startsWith('spec.cloudInit.') && path !== 'spec.cloudInit.hostname');
   return late.length === 0
     ? ''
-    : '; cloud-init applies user data, keys and network data at the first boot of a guest only';
+    : '; a guest that has booted before takes no new keys and network data, and little of new user data';
 }

@@ -8,9 +8,9 @@ export function shellQuote(text: string): string {
 
 /**
  * A script for `sh -s` that sees args as "$1", "$2", ... The body is a function, so that the shell reads all of it
- * before anything runs: a connection that is cut in the middle of the text runs nothing, and no command of the
- * script can eat the rest of the text from stdin.
+ * before anything runs, and no command of the script can eat the rest of the text from stdin. The call stands in
+ * braces: a connection that is cut anywhere in the text runs nothing, least of all with some of the arguments.
  */
 export function scriptWithArguments(script: string, args: readonly string[]): string {
-  return `main() {\n${script}\n}\nmain ${args.map(shellQuote).join(' ')} </dev/null\nexit $?\n`;
+  return `main() {\n${script}\n}\n{ main ${args.map(shellQuote).join(' ')} </dev/null; exit $?; }\n`;
 }

@@ -49,6 +49,8 @@ interface Running {
 }
 
 const WATCH_RETRY_MS = 1_000;
+/** Objects are listed this often, for whatever a watch did not tell. */
+const RELIST_MS = 60_000;
 
 /** Drives every Host of the store until unsubscribed. Never errors. */
 export function runController(dependencies: ControllerDependencies): Observable<ControllerEvent> {
@@ -85,7 +87,8 @@ class Controller {
         for (const { loop } of this.#running.values()) loop.wake();
       }),
     );
-    this.#subscriptions = [unplaced, secrets, ...watches];
+    const relists = timer(RELIST_MS, RELIST_MS, this.#scheduler).subscribe(() => void this.#relist());
+    this.#subscriptions = [unplaced, secrets, ...watches, relists];
   }
 
   stop(): void {
@@ -106,6 +109,22 @@ class Controller {
       case 'VirtualMachineMonitor':
         this.#onMonitor(event.object);
     }
+  }
+
+  /** What the watches should have told. VMs that have a loop are looked at by it in any case. */
+  async #relist(): Promise<void> {
+    try {
+      const hosts = (await this.#deps.store.list('Host')).items;
+      const monitors = (await this.#deps.store.list('VirtualMachineMonitor')).items;
+      if (this.#abort.signal.aborted) return;
+      const uids = new Set(hosts.map(({ metadata }) => metadata.uid));
+      for (const [name, { uid }] of this.#running) if (!uids.has(uid)) this.#endHost(name);
+      for (const host of hosts) this.#onHost(host, false);
+      for (const monitor of monitors) this.#onMonitor(monitor);
+    } catch (error) {
+      this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
+    }
+    await this.#wakeUnplaced();
   }
 
   #onHost(host: Host, deleted: boolean): void {
@@ -154,7 +173,8 @@ class Controller {
   async #wakeUnplaced(): Promise<void> {
     try {
       const { items } = await this.#deps.store.list('VirtualMachine');
-      for (const vm of items) this.#onVm(vm, false);
+      if (this.#abort.signal.aborted) return;
+      for (const vm of items) if (!this.#running.has(vm.spec.hostName ?? '')) this.#unplaced$.next(vm);
     } catch (error) {
       this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
     }

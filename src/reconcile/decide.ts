@@ -2,6 +2,7 @@
  * Decides the single next step for one VM. Pure: no clock, no I/O, no memory, and it never reads status. The loop
  * takes the step, looks at the host again and asks again, so a step that half happened is simply seen.
  */
+import { messageOf } from '../api/errors.ts';
 import { hostShutdownOf } from '../api/host-shutdown.ts';
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
@@ -20,6 +21,20 @@ export function isPaused(metadata: { readonly annotations?: Readonly<Record<stri
 export function isOrphaned(metadata: { readonly annotations?: Readonly<Record<string, string>> | undefined }): boolean {
   const value = metadata.annotations?.[ANNOTATIONS.orphan];
   return value !== undefined && value !== 'false';
+}
+
+/** A bug must not take the other VMs of the host with it. */
+export function decideSafely(subject: Subject): Decision {
+  const { host, vm } = subject;
+  const taken = vm.metadata.finalizers?.includes(FINALIZERS.hostCleanup) === true;
+  if (host.metadata.deletionTimestamp !== undefined && !taken && vm.metadata.deletionTimestamp === undefined) {
+    return blocked('HostNotFound', `Host ${host.metadata.name} is being deleted and takes no new VMs`);
+  }
+  try {
+    return decide(subject);
+  } catch (error) {
+    return blocked('InternalError', messageOf(error));
+  }
 }
 
 export function decide(subject: Subject): Decision {

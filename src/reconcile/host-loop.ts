@@ -6,19 +6,19 @@
  */
 import { asyncScheduler, defer, Observable, type SchedulerLike } from 'rxjs';
 import { messageOf } from '../api/errors.ts';
-import { ANNOTATIONS, DEFAULT_NAMESPACE, FINALIZERS, keyOf } from '../api/meta.ts';
+import { ANNOTATIONS, DEFAULT_NAMESPACE, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { ObjectProblem, SecretReader, Store } from '../store/store.ts';
 import { type Action, isStoreAction } from './action.ts';
 import { type ActionLimits, ActionRunner, servedBy } from './action-runner.ts';
 import { coalesceMap } from './coalesce-map.ts';
-import { decide, isOrphaned, isPaused } from './decide.ts';
-import { blocked, type Decision, type Subject } from './decision.ts';
+import { decideSafely, isOrphaned, isPaused } from './decide.ts';
+import type { Decision, Subject } from './decision.ts';
 import { FencedError, type HostDriver } from './driver.ts';
 import { HostView, type View } from './host-view.ts';
 import { NO_SECRETS, seedFor, seenSecret } from './secrets.ts';
 import { type Pass, statusOf } from './status.ts';
-import { writeStatus } from './status-writer.ts';
+import { isOutdated, writeStatus } from './status-writer.ts';
 import { applyStoreAction } from './store-actions.ts';
 import { contextOf, subjectOf, wantedOf } from './subject.ts';
 import { type Unseen, whyUnseen } from './unseen.ts';
@@ -63,6 +63,8 @@ const EVERYTHING = '*';
 const UNSEEN_RETRY_MS = 5_000;
 const BLOCKED_RETRY_MS = 10_000;
 const VOLATILE_MS = 300_000;
+/** A read that lags behind catches up within this. */
+const OUTDATED_RETRY_MS = 100;
 
 export class HostLoop {
   readonly #store: Store;
@@ -228,10 +230,12 @@ export class HostLoop {
     const failure = asked && this.#actions.failureOf(...asked);
     const newest = await this.#note(subject.vm, { kind: 'seen', subject, decision, failure });
     if (newest === undefined) return;
+    // The note met the newest object. What was decided on an older one could end a guest that is wanted.
+    const waitMs = isOutdated(subject.vm, newest) ? OUTDATED_RETRY_MS : held?.forMs;
     switch (decision.kind) {
       case 'act':
-        if (held === undefined) this.#start({ ...subject, vm: newest }, decision);
-        else this.#queue.wake(key, held.forMs);
+        if (waitMs === undefined) this.#start({ ...subject, vm: newest }, decision);
+        else this.#queue.wake(key, waitMs);
         return;
       case 'wait':
         this.#queue.wake(key, decision.forMs);
@@ -274,19 +278,5 @@ export class HostLoop {
       const { generation } = vm.metadata;
       return statusOf({ ...newest, metadata: { ...newest.metadata, generation } }, pass, source);
     });
-  }
-}
-
-/** A bug must not take the other VMs of the host with it. */
-function decideSafely(subject: Subject): Decision {
-  const { host, vm } = subject;
-  const taken = vm.metadata.finalizers?.includes(FINALIZERS.hostCleanup) === true;
-  if (host.metadata.deletionTimestamp !== undefined && !taken && vm.metadata.deletionTimestamp === undefined) {
-    return blocked('HostNotFound', `Host ${host.metadata.name} is being deleted and takes no new VMs`);
-  }
-  try {
-    return decide(subject);
-  } catch (error) {
-    return blocked('InternalError', messageOf(error));
   }
 }

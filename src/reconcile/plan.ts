@@ -3,6 +3,7 @@
  * pendingChanges, restartCause, staysOff, growthOf), so that the two cannot differ; what the host holds it takes from
  * the last status. Pure, and never an input to a decision.
  */
+import { HIDDEN, standInDigest } from '../api/cloud-init.ts';
 import { findCondition, isTrue } from '../api/conditions.ts';
 import { effectiveSpec, type PendingChange, pendingChanges } from '../api/effective-spec.ts';
 import type { FieldIssue } from '../api/errors.ts';
@@ -40,7 +41,7 @@ export function planVm(change: VmChange): Foreseen {
   );
   // What follows from a change elsewhere, as the display that a CD-ROM brings along.
   const derived = needs.asked
-    .filter(({ path }) => !leaves.some((leaf) => covers(path, leaf.path)))
+    .filter(({ path }) => !leaves.some((leaf) => covers(path, processPath(leaf))))
     .map((one) => foreseen({ path: one.path, from: one.from, to: one.to }, processVerdict(one.path, needs, process)));
   const changes = [...told, ...derived];
   return {
@@ -145,16 +146,14 @@ const MAX_SHOWN = 256;
 function needsOf({ old, next, host }: VmChange): Needs {
   const around = host ?? { spec: { local: {}, vmDir: '/', metricsIntervalSeconds: 0 } };
   const uuid = old.status?.uuid;
-  const asked = pendingChanges(effectiveSpec(old, around, uuid).launch, effectiveSpec(next, around, uuid).launch);
+  const launch = (vm: VirtualMachine) => effectiveSpec(vm, around, uuid, standInDigest(vm.spec.cloudInit)).launch;
+  const asked = pendingChanges(launch(old), launch(next));
   const waiting = new Map<string, PendingChange>(
     (old.status?.pendingChanges ?? []).map((pending) => [pending.path, pending]),
   );
   for (const one of asked) {
-    const known = waiting.get(one.path);
-    const running = known === undefined ? one.from : known.from;
-    // What is shown as a secret is the same before and after: whether it is taken back cannot be seen.
-    const back =
-      known !== undefined && one.from !== one.to && running?.slice(0, MAX_SHOWN) === one.to?.slice(0, MAX_SHOWN);
+    const running = waiting.has(one.path) ? waiting.get(one.path)?.from : one.from;
+    const back = one.to !== HIDDEN && running?.slice(0, MAX_SHOWN) === one.to?.slice(0, MAX_SHOWN);
     if (back) waiting.delete(one.path);
     else waiting.set(one.path, { ...one, from: running });
   }
@@ -224,10 +223,7 @@ function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdi
         : ['live', 'next-change'];
   }
   if (/^spec\.disks\[[^\]]+\]\.reclaimPolicy$/.test(leaf.path)) return ['live', 'at-deletion'];
-  const asked = needs.asked.find(({ path }) => covers(path, leaf.path));
-  // Its value is the host's and the loop's to know.
-  if (asked === undefined && process === 'kept' && leaf.path.startsWith('spec.cloudInit.userDataSecretRef'))
-    return ['restart', 'secrets-compared'];
+  const asked = needs.asked.find(({ path }) => covers(path, processPath(leaf)));
   return asked === undefined ? ['live', 'no-other-process'] : processVerdict(asked.path, needs, process);
 }
 
@@ -268,6 +264,11 @@ function sizeVerdict({ old, next, host }: VmChange, { path }: FieldChange): Verd
 
 function isMetadata({ path }: FieldChange): boolean {
   return path.startsWith('metadata.');
+}
+
+/** User data is one thing of a process, wherever it stands in the spec. */
+function processPath({ path }: FieldChange): string {
+  return path.replace(/^(spec\.cloudInit\.userData)SecretRef.*/, '$1');
 }
 
 /** Whether one path names the other, or a part of it. */

@@ -56,7 +56,7 @@ const launchSpecSchema = z.object({
       hostname: z.string(),
       userData: z.string().optional(),
       networkData: z.string().optional(),
-      sshAuthorizedKeys: z.string(),
+      sshAuthorizedKeys: z.string().optional(),
     })
     .optional(),
 });

@@ -1,5 +1,12 @@
 /** The Secret behind cloudInit: a look takes its digest, a launch its value, and nothing else ever has it. */
-import { digestOf, MAX_SECRET_BYTES, type SecretRef, type SeedContent, seedContent } from '../api/cloud-init.ts';
+import {
+  digestOf,
+  launchCloudInit,
+  MAX_SECRET_BYTES,
+  type SecretRef,
+  type SeedContent,
+  seedContent,
+} from '../api/cloud-init.ts';
 import { messageOf } from '../api/errors.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { SecretReader } from '../store/store.ts';
@@ -54,7 +61,8 @@ export async function seedFor({ vm, wanted }: Subject, secrets: SecretReader): P
   const value = await secretValue(ref, secrets).catch((error: unknown) => {
     throw new EffectError('SecretNotFound', messageOf(error));
   });
-  if (digestOf(value) !== decided?.userData)
+  const { userData } = launchCloudInit(cloudInit, vm.metadata, digestOf(value));
+  if (userData !== decided?.userData)
     throw new EffectError('SecretNotFound', `Secret ${ref.name} was changed just now: it is read again`);
   return seedContent(cloudInit, vm.metadata, uuid, value);
 }

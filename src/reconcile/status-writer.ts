@@ -1,4 +1,5 @@
 /** Status into the store: recomputed on the newest object where another write came between, dropped where the object is gone. */
+import { isDeepStrictEqual } from 'node:util';
 import { ConflictError, NotFoundError } from '../api/errors.ts';
 import type { ObjectOf, StatusOf } from '../api/kinds.ts';
 import type { Kind, ObjectRef } from '../api/meta.ts';
@@ -32,4 +33,11 @@ export async function writeStatus<K extends Kind>(
     }
   }
   return undefined;
+}
+
+/** Whether anything changed since that people, tools or our own steps have to say of an object: all but its status. */
+export function isOutdated<K extends Kind>(object: ObjectOf<K>, newest: ObjectOf<K>): boolean {
+  const { resourceVersion: _before, ...before } = object.metadata;
+  const { resourceVersion: _after, ...after } = newest.metadata;
+  return !isDeepStrictEqual(before, after);
 }

@@ -1,6 +1,6 @@
 /** The NoCloud seed: what a guest reads of it, what an independent reader of ISO images says, and where secrets may be. */
 import { execFileSync, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -96,7 +96,11 @@ describe('a change', () => {
     await rig.edit('web-1', { cloudInit: { sshAuthorizedKeys: [KEY] } });
     const required = (vm: VirtualMachine) => conditionOf(vm, 'RestartRequired')?.status === 'True';
     const added = await rig.until('web-1', 'RestartRequired', required);
-    expect(added.status?.pendingChanges).toEqual([{ path: 'spec.cloudInit', to: 'seed attached' }]);
+    expect(added.status?.pendingChanges).toEqual([
+      { path: 'spec.cloudInit.hostname', to: 'web-1' },
+      { path: 'spec.cloudInit.userData', to: 'generated' },
+      { path: 'spec.cloudInit.sshAuthorizedKeys', to: expect.stringMatching(/^sha256:[0-9a-f]{12}$/) },
+    ]);
     expect([existsSync(seedOf(rig, 'web-1')), conditionOf(added, 'Ready')?.status]).toEqual([false, 'True']);
     await rig.edit('web-1', { restartedAt: '1' });
     const first = await rig.untilRestarted('web-1', bare);
@@ -105,7 +109,7 @@ describe('a change', () => {
     await rig.edit('web-1', { cloudInit: { hostname: 'other', userData: '#!/bin/sh\n' } });
     const changed = await rig.until('web-1', 'RestartRequired', required);
     expect(conditionOf(changed, 'RestartRequired')?.message).toBe(
-      'a restart applies: spec.cloudInit.hostname, spec.cloudInit.userData; cloud-init applies user data, keys and network data at the first boot of a guest only',
+      'a restart applies: spec.cloudInit.hostname, spec.cloudInit.userData; a guest that has booted before takes no new keys and network data, and little of new user data',
     );
     expect(readIso(seedOf(rig, 'web-1')).files).toEqual(before);
     await rig.edit('web-1', { updateStrategy: { type: 'Restart' } });
@@ -175,7 +179,7 @@ describe('a Secret', () => {
     const described = await rig.ok(['describe', 'qvm', 'web-1']);
     expect(described.stdout).toContain('user data of Secret web-1, key user-data');
     expect(described.stdout).toContain(seed);
-    expect(described.stdout).toContain('at the first boot of a guest only');
+    expect(described.stdout).toContain('takes no new keys and network data');
     const logs = await rig.ok(['logs', 'web-1']);
 
     const secretFile = join(rig.store, '.state', 'secrets', 'default', 'web-1', 'user-data');
@@ -187,6 +191,10 @@ describe('a Secret', () => {
     for (const text of [...commandLines, ...told, controller.stderr, controller.stdout])
       for (const form of formsOf(SECRET)) expect(text).not.toContain(form);
 
+    const largest = randomBytes(256 * 1024);
+    await rig.ok(['secret', 'set', 'web-1', 'user-data'], { input: largest });
+    await rig.ok(['restart', 'web-1']);
+    expect(readIso(seed).files['user-data']?.equals(largest)).toBe(true);
     await rig.ok(['secret', 'delete', 'web-1']);
     await rig.ok(['delete', 'qvm', 'web-1']);
     expect(filesHolding(rig.root, SECRET)).toEqual([]);

@@ -6,8 +6,11 @@ import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { type OwnershipRecord, parseRecord } from '../../src/reconcile/record.ts';
 import { folderOf, type Simulation } from './simulation.ts';
 
+/** What is looked at: objects and the world. */
+type Installation = Pick<Simulation, 'world' | 'vm'> & Partial<Pick<Simulation, 'secret'>>;
+
 /** Complaints; none where all is as the spec wants. */
-export async function complaints(simulation: Simulation): Promise<string[]> {
+export async function complaints(simulation: Installation): Promise<string[]> {
   const vm = await simulation.vm();
   const found = [...simulation.world.violations, ...madeTwice(simulation)];
   if (vm === undefined) return [...found, ...leftovers(simulation)];
@@ -15,12 +18,12 @@ export async function complaints(simulation: Simulation): Promise<string[]> {
   return [...found, ...statusComplaints(vm), ...worldComplaints(simulation, vm)];
 }
 
-function madeTwice({ world }: Simulation): string[] {
+function madeTwice({ world }: Installation): string[] {
   const twice = world.made.filter((one, index) => world.made.indexOf(one) !== index);
   return twice.map((one) => `${one} was made twice`);
 }
 
-function leftovers({ world }: Simulation): string[] {
+function leftovers({ world }: Installation): string[] {
   return [
     ...[...world.files].filter(([, { content }]) => content.startsWith('us')).map(([path]) => `${path} is left`),
     ...[...world.folders.keys()].map((path) => `${path} is left`),
@@ -46,13 +49,13 @@ function statusComplaints(vm: VirtualMachine): string[] {
 }
 
 /** The user data that a VM started now would have. */
-function seedOf({ secret }: Simulation, { spec: { cloudInit } }: VirtualMachine): string | undefined {
+function seedOf({ secret }: Installation, { spec: { cloudInit } }: VirtualMachine): string | undefined {
   if (cloudInit === undefined) return undefined;
   const text = cloudInit.userDataSecretRef === undefined ? cloudInit.userData : secret;
   return text === undefined ? 'generated' : `sha256:${createHash('sha256').update(text).digest('hex')}`;
 }
 
-function worldComplaints(simulation: Simulation, vm: VirtualMachine): string[] {
+function worldComplaints(simulation: Installation, vm: VirtualMachine): string[] {
   const { world } = simulation;
   const state = parseRecord(world.folders.get(folderOf())?.record);
   if (state.kind !== 'readable' || state.record.uid !== vm.metadata.uid) return ['the folder is not its own'];
@@ -96,7 +99,7 @@ function forwardComplaints({ spec, status }: VirtualMachine, launched: LaunchSpe
 }
 
 function diskComplaints(
-  world: Simulation['world'],
+  world: Installation['world'],
   record: OwnershipRecord,
   { name, path = `${folderOf()}/${name}.qcow2`, size }: { name: string; path?: string | undefined; size?: Size },
 ): string[] {

@@ -273,7 +273,7 @@ class Effects {
     if (world.processIn(this.#path) !== undefined) world.violations.push(`a second QEMU in ${this.#path}`);
     if (world.processIn(this.#path) !== undefined)
       throw new EffectError('LaunchFailed', 'cannot create PID file: Cannot lock pid file');
-    if (this.#folder.seed !== spec.cloudInit?.userData)
+    if (this.#folder.seed !== spec.cloudInit?.userData?.replace('secret:', ''))
       world.violations.push(`QEMU in ${this.#path} has another seed than its record says`);
     const used = new Set([...world.processes.values()].flatMap((one) => one.spec.disks.map(({ path }) => path)));
     const diskBytes = new Map<string, number>();

@@ -186,6 +186,11 @@ export class SimulatedHost implements HostDriver {
     this.#perform(action, steps);
   }
 
+  /** Of how many steps an effect would be now. */
+  stepsOf(action: VmAction, context: VmContext): number {
+    return stepsOf(action, context, this.#world).length;
+  }
+
   /** The fence of every script; a monitor has none, but its connection ends with the session. */
   #mayAct(vmDir: string, type: VmAction['type']): number {
     const epoch = this.#epochs.get(vmDir);

@@ -13,6 +13,8 @@ const CALM_MS = 700_000;
 const LIMIT_MS = 6_000;
 const RUNS = Number(process.env['RUNS'] ?? 60);
 
+const KEY = `ssh-ed25519 ${'A'.repeat(68)}`;
+
 type Fields = Readonly<Record<string, unknown>>;
 
 const edit = fc.oneof(
@@ -23,6 +25,15 @@ const edit = fc.oneof(
   fc.record({ vcpus: fc.constantFrom(1, 2, 3) }),
   fc.record({ memory: fc.constantFrom('1Gi', '1024Mi', '2Gi') }),
   fc.record({ networks: fc.constantFrom([], [{ name: 'lan', user: {} }], [{ name: 'net0', user: {} }], null) }),
+  fc.record({
+    cloudInit: fc.constantFrom<Fields | null>(
+      null,
+      { hostname: 'a', userData: null, userDataSecretRef: null },
+      { hostname: null, userData: 'x', userDataSecretRef: null },
+      { userData: 'y', userDataSecretRef: null, sshAuthorizedKeys: [KEY] },
+      { userData: null, userDataSecretRef: { name: 'web-1', key: 'user-data' } },
+    ),
+  }),
   fc.record({ graphics: fc.constantFrom({}, { vnc: {} }, null) }),
   fc.record({ powerOff: fc.record({ mode: fc.constantFrom('Hard', 'TrySoft') }) }),
   fc.record({ disks: fc.tuple(fc.boolean(), fc.constantFrom(1, 2)).map(([data, gi]) => disksOf(data, gi)) }),
@@ -58,6 +69,7 @@ test('the fate of the process, and what is left waiting, are foretold', async ()
       const simulation = await Simulation.withHost();
       try {
         simulation.world.addFile('/data/existing.qcow2');
+        simulation.secret = 'z';
         simulation.startController();
         await simulation.createVm({ disks: disksOf(false, 1), powerOff: { gracePeriodSeconds: 10 } });
         await simulation.pass(CALM_MS);

@@ -89,11 +89,6 @@ describe('what a process was started with', () => {
     expect(text).not.toContain('hunter2');
   });
 
-  test('is the same whether user data stands in the spec or in a Secret', () => {
-    const ref = { userDataSecretRef: { name: 'web', key: 'user-data' } };
-    expect(launched(ref, digestOf(Buffer.from('größer\r\n')))).toEqual(launched({ userData: 'größer\r\n' }));
-  });
-
   test('has no word of it where there is no cloudInit, as in older records', () => {
     expect('cloudInit' in launched()).toBe(false);
     expect(pendingChanges(launched(), launched())).toEqual([]);
@@ -109,7 +104,7 @@ describe('a change', () => {
     const digest = expect.stringMatching(/^sha256:[0-9a-f]{12}$/);
     expect(pendingChanges(before, after)).toEqual([
       { path: 'spec.cloudInit.hostname', from: 'web-1', to: 'b' },
-      { path: 'spec.cloudInit.userData', from: 'generated', to: '(secret)' },
+      { path: 'spec.cloudInit.userData', from: 'generated', to: digest },
       { path: 'spec.cloudInit.networkData', to: digest },
       { path: 'spec.cloudInit.sshAuthorizedKeys', from: digest, to: digest },
     ]);
@@ -123,15 +118,30 @@ describe('a change', () => {
     expect(pendingChanges(before, launched(secret))).toEqual([]);
   });
 
+  test('is none where the same text moves into a Secret; another text shows no more of it there', () => {
+    const inline = launched({ userData: 'größer\r\n' });
+    expect(pendingChanges(inline, launched(secret, digestOf(Buffer.from('größer\r\n'))))).toEqual([]);
+    expect(pendingChanges(inline, launched(secret, digestOf('hunter2')))).toEqual([
+      { path: 'spec.cloudInit.userData', from: expect.stringMatching(/^sha256:[0-9a-f]{12}$/), to: '(secret)' },
+    ]);
+  });
+
   test('is also that a seed comes or goes', () => {
-    expect(pendingChanges(launched(), launched({}))).toEqual([{ path: 'spec.cloudInit', to: 'seed attached' }]);
-    expect(pendingChanges(launched({}), launched())).toEqual([{ path: 'spec.cloudInit', from: 'seed attached' }]);
+    const [hostname, userData] = ['spec.cloudInit.hostname', 'spec.cloudInit.userData'];
+    const without = launched();
+    expect(pendingChanges(without, launched({}))).toEqual([
+      { path: hostname, to: 'web-1' },
+      { path: userData, to: 'generated' },
+    ]);
+    expect(pendingChanges(launched(secret, digestOf('a')), without)).toEqual([
+      { path: hostname, from: 'web-1' },
+      { path: userData, from: '(secret)' },
+    ]);
   });
 
   test('of all but the hostname waits for a first boot', () => {
     expect(firstBootHint(['spec.vcpus', 'spec.cloudInit.hostname'])).toBe('');
-    expect(firstBootHint(['spec.cloudInit.userData'])).toContain('at the first boot of a guest only');
-    expect(firstBootHint(['spec.cloudInit'])).not.toBe('');
+    expect(firstBootHint(['spec.cloudInit.userData'])).toContain('takes no new keys and network data');
   });
 });
 

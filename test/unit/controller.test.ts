@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseManifest } from '../../src/api/admission.ts';
 import { FINALIZERS } from '../../src/api/meta.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
@@ -137,6 +137,50 @@ describe('a Host', () => {
     await createHost();
     await simulation.pass(1_000);
     expect(drivers).toHaveLength(2);
+  });
+});
+
+describe('a watch that tells nothing', () => {
+  const deaf = () => {
+    stop();
+    const { store, clock, world } = simulation;
+    vi.spyOn(store, 'watch').mockImplementation(async function* () {});
+    const driverFor = () => new SimulatedHost({ world, journal: simulation.journal });
+    const subscription = runController({ store, driverFor, scheduler: clock }).subscribe((event) => events.push(event));
+    stop = () => subscription.unsubscribe();
+  };
+
+  test('delays Hosts and VMs, and loses none', async () => {
+    deaf();
+    await createHost();
+    await createVm({ hostName: 'localhost' });
+    await createVm({ hostName: 'nowhere' }, { name: 'web-2' });
+    await simulation.pass(70_000);
+    expect(await ready()).toMatchObject({ status: 'True', reason: 'Running' });
+    const second = await simulation.vm('web-2');
+    expect(second?.status?.conditions?.[0]).toMatchObject({ type: 'Ready', reason: 'HostNotFound' });
+  });
+
+  test('of a Host that went does not keep its loop', async () => {
+    deaf();
+    await createHost();
+    await simulation.pass(70_000);
+    await simulation.store.delete('Host', { name: 'localhost' });
+    await simulation.pass(130_000);
+    await createVm({ hostName: 'localhost' });
+    await simulation.pass(70_000);
+    expect(await ready()).toMatchObject({ reason: 'HostNotFound' });
+  });
+
+  test('nor does a store that cannot be listed end it', async () => {
+    deaf();
+    await createHost();
+    vi.spyOn(simulation.store, 'list').mockRejectedValueOnce(new Error('the disk is gone'));
+    await simulation.pass(70_000);
+    expect(events).toContainEqual(expect.objectContaining({ type: 'failed', message: 'the disk is gone' }));
+    await createVm({ hostName: 'localhost' });
+    await simulation.pass(130_000);
+    expect(await ready()).toMatchObject({ status: 'True', reason: 'Running' });
   });
 });
 

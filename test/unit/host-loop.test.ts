@@ -1,5 +1,5 @@
 import { timer } from 'rxjs';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { folderOf, Simulation, VM_DIR } from '../fakes/simulation.ts';
 
 const DISK = { name: 'root', size: '1Gi' };
@@ -52,6 +52,21 @@ test('stop, start, delete', async () => {
   await simulation.pass(20_000);
   expect(await simulation.vm()).toBeUndefined();
   expect([...simulation.world.files.keys(), ...simulation.world.folders.keys()]).toEqual([]);
+});
+
+test('what was decided on an outdated object is not done', async () => {
+  const simulation = await started();
+  await simulation.createVm({ disks: [DISK], restartPolicy: 'Never' });
+  await simulation.pass(5_000);
+  const { store, world } = simulation;
+  const outdated = { ...(await store.list('VirtualMachine')) };
+  await simulation.edit({ spec: { restartedAt: 'again' } });
+  await simulation.pass(20_000);
+  vi.spyOn(store, 'list').mockResolvedValueOnce(outdated as never);
+  simulation.wake();
+  await simulation.pass(20_000);
+  // The older spec has another nonce: to it, the VM still has to be restarted.
+  expect([world.starts, simulation.count('stop')]).toEqual([2, 1]);
 });
 
 test('a guest that powers itself off stays off; start starts it', async () => {

@@ -16,7 +16,7 @@ export interface Ended {
 }
 
 export interface RunOptions {
-  readonly input?: string;
+  readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -27,7 +27,7 @@ export class Running {
   stdout = '';
   stderr = '';
 
-  constructor(child: ChildProcess, input: string | undefined) {
+  constructor(child: ChildProcess, input: string | Uint8Array | undefined) {
     this.child = child;
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;
