@@ -21,9 +21,10 @@ function invokedAs(): string {
   return byNpx || !onPath ? 'npx qemu-operator' : 'qemu-operator';
 }
 
+/** Within the clone the short form will do; elsewhere advice has to hold after a cd as well. */
 function shortPath(path: string): string {
-  const short = relative(process.cwd(), path);
-  return short.startsWith('..') ? path : short;
+  const clone = join(import.meta.dirname, '..');
+  return process.cwd() === clone && path.startsWith(`${clone}/`) ? relative(clone, path) : path;
 }
 
 /** The first signal ends the command in order; a second one ends it at once. */

@@ -102,7 +102,7 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
       },
     ]);
   }
-  const spec = { local: {}, vmDir: vmFolder(options, canMake), allowedPaths: ['/'] };
+  const spec = { local: {}, vmDir: vmFolder(options, canMake), allowedPaths: ['/'], allowedBridges: ['*'] };
   const manifest = parseManifest({
     apiVersion: API_VERSION,
     kind: 'Host',

@@ -1,5 +1,5 @@
 /** `npm run build`: dist/ as it ships. `--out DIR` builds elsewhere. */
-import { chmodSync, cpSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, readdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { ROOT, runStage } from './stages.mjs';
 
@@ -19,8 +19,12 @@ function copyAssets() {
   chmodSync(join(out, 'bin.js'), 0o755);
 }
 
-rmSync(out, { recursive: true, force: true });
 const tsc = join(ROOT, 'node_modules', '.bin', 'tsc');
+if (!existsSync(tsc)) {
+  console.error('The packages that build it are not installed: run `npm ci` first.');
+  process.exit(1);
+}
+rmSync(out, { recursive: true, force: true });
 const compiled = await runStage({
   name: 'compile',
   command: tsc,

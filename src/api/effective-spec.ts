@@ -77,6 +77,7 @@ export const FOLDER_FILES = {
   consoleLog: 'console.log',
   consoleHolder: 'console.holder',
   vnc: 'vnc.sock',
+  agent: 'agent.sock',
   firmwareVariables: 'efivars.fd',
   // A seed that a person made may well be `seed.iso`.
   seed: '.qemu-operator.seed.iso',

@@ -20,6 +20,7 @@ export const WHYS = [
   'process-has-it',
   'no-process',
   'no-other-process',
+  'secrets-compared',
   'disk-grows-live',
   'disk-grows',
   'disk-is-large-enough',

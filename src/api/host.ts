@@ -4,6 +4,7 @@ import type { ObjectMeta } from './meta.ts';
 import {
   absoluteFolder,
   conditions,
+  interfaceOrAll,
   lenient,
   map,
   type ObjectFactory,
@@ -27,6 +28,9 @@ const spec = (object: ObjectFactory) =>
     allowedPaths: setOf(absoluteFolder(), 64)
       .optional()
       .describe('Folders in which disks and ISO images may lie, symbolic links resolved. Absent: [vmDir].'),
+    allowedBridges: setOf(interfaceOrAll(), 64)
+      .optional()
+      .describe('Bridges that guests may be joined to; "*" means all. Absent: none.'),
     metricsIntervalSeconds: z
       .int()
       .min(0)

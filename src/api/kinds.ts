@@ -81,6 +81,13 @@ export const KIND_INFO: Readonly<Record<Kind, KindInfo>> = {
         description: 'Time since creation.',
       },
       {
+        name: 'IP',
+        type: 'string',
+        jsonPath: '.status.interfaces[*].ips[0]',
+        priority: 1,
+        description: 'The first address of the guest that is known.',
+      },
+      {
         name: 'CPU%',
         type: 'integer',
         jsonPath: '.status.metrics.cpu.percent',

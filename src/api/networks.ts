@@ -1,4 +1,5 @@
 /** How a VM is joined to networks: the schema of spec.networks, and the ports of the host that it takes. */
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type CelRule, interfaceName, ipv4, label, listMap, mac, type ObjectFactory, rules } from './schema.ts';
 
@@ -84,7 +85,10 @@ export const networks = (object: ObjectFactory) =>
     .meta({ ...listMap('name'), ...rules(distinctMac) })
     .describe('Absent: one user-mode network named net0. An empty list: none.');
 
-type ForwardWords = Omit<HostForward, 'protocol'> & { readonly protocol: string };
+/** The host's end of a guest's cable to a bridge; Linux takes 15 characters. Another VM or network has another. */
+export function tapName(folder: string, network: string): string {
+  return `qo${createHash('sha256').update(`${folder}/${network}`).digest('hex').slice(0, 11)}`;
+}
 
 /** As `127.0.0.1:2222/TCP`; a port that is yet to be chosen is `*`. */
 export function hostEnd({ hostAddress, hostPort, protocol }: HostForward): string {
@@ -92,6 +96,11 @@ export function hostEnd({ hostAddress, hostPort, protocol }: HostForward): strin
 }
 
 /** As `127.0.0.1:2222->22/TCP`. */
-export function forwardWords({ hostAddress, hostPort, guestPort, protocol }: ForwardWords): string {
+export function forwardWords({
+  hostAddress,
+  hostPort,
+  guestPort,
+  protocol,
+}: Omit<HostForward, 'protocol'> & { readonly protocol: string }): string {
   return `${hostAddress}:${hostPort ?? '*'}->${guestPort}/${protocol}`;
 }

@@ -113,6 +113,10 @@ export const interfaceName = () =>
     'a network interface: 1 to 15 letters, digits, "_", "." and "-", beginning with a letter or digit',
   ).min(1);
 
+/** Names of interfaces, or all of them. */
+export const interfaceOrAll = () =>
+  matching(15, /^([A-Za-z0-9][A-Za-z0-9_.-]*|\*)$/, 'a network interface such as br0, or "*" for all of them').min(1);
+
 /** One segment: anything but a slash and control characters, and neither `.` nor `..`. */
 const SEGMENT =
   '([^/\\x00-\\x1f\\x7f.][^/\\x00-\\x1f\\x7f]*|\\.[^/\\x00-\\x1f\\x7f.][^/\\x00-\\x1f\\x7f]*|\\.\\.[^/\\x00-\\x1f\\x7f]+)';

@@ -65,8 +65,8 @@ const network = (object: ObjectFactory) =>
     transmitBytesPerSecond: figure('Over intervalSeconds.'),
     receivePacketsPerSecond: figure('Over intervalSeconds.'),
     transmitPacketsPerSecond: figure('Over intervalSeconds.'),
-    receiveBytes: figure('Since the QEMU process started.'),
-    transmitBytes: figure('Since the QEMU process started.'),
+    receiveBytes: figure("Since the guest's interface came up, as its agent says."),
+    transmitBytes: figure("Since the guest's interface came up, as its agent says."),
   });
 
 /**

@@ -81,6 +81,17 @@ const seen = (object: ObjectFactory) => ({
   ports: text(256).optional().describe('The forwards in short, as 127.0.0.1:2222->22/TCP; cut where they are many.'),
 });
 
+const guest = (object: ObjectFactory) =>
+  object({
+    os: text(128).optional().describe('Operating system, in its own words.'),
+    kernel: text(128).optional().describe('Version of its kernel.'),
+    hostname: text(128).optional().describe('Name that the guest gives itself.'),
+    clockOffsetSeconds: z
+      .int()
+      .optional()
+      .describe("How far the guest's clock is ahead of the host's, in steps of 10; absent where it is nearer."),
+  });
+
 const pendingChange = (object: ObjectFactory) =>
   object({
     path: text(256).describe('The field, as in spec.disks[root].'),
@@ -109,6 +120,7 @@ const status = (object: ObjectFactory) =>
     message: text(1024).optional().describe('Why the VM is as it is, in one sentence.'),
     conditions: conditions(object),
     ...seen(object),
+    guest: guest(object).optional().describe("What the guest's agent says of it; a guest may say anything."),
     pendingChanges: z
       .array(pendingChange(object))
       .max(64)

@@ -87,10 +87,12 @@ const image = (object: ObjectFactory) =>
     checksum: checksum().optional().describe('Of the file as it is served, before any conversion. Required for http.'),
   }).meta(rules(imageHasOneSource, httpHasChecksum));
 
+export const diskSize = () => quantity('1Mi', '4Pi');
+
 const disk = (object: ObjectFactory) =>
   object({
     name: label(32).describe('Names the disk in status, and its file when path is absent.'),
-    size: quantity('1Mi', '4Pi')
+    size: diskSize()
       .optional()
       .describe('Capacity. Absent: the size of the image or existing file. A decimal suffix (20G) follows Kubernetes.'),
     format: z

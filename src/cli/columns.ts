@@ -44,16 +44,23 @@ function cell(object: AnyObject, { jsonPath, type }: PrinterColumn, now: number)
   return value === undefined || value === '' ? NONE : String(value).replace(/\s+/g, ' ');
 }
 
-const STEP = /\.(\w+)|\[\?\(@\.(\w+)==["']([^"']*)["']\)\]/g;
+const STEP = /\.(\w+)|\[\?\(@\.(\w+)==["']([^"']*)["']\)\]|\[(\d+|\*)\]/g;
 
-/** The part of JSONPath that printer columns use: fields, and the list entry whose field has a value. */
+/**
+ * The part of JSONPath that printer columns use: fields, list entries by number, by the value of a field, or all.
+ * As kubectl does, the first that is found is shown.
+ */
 export function valueAt(object: unknown, path: string): unknown {
-  let node: unknown = object;
-  for (const [, field, key, wanted] of path.matchAll(STEP)) {
-    if (node === undefined || node === null) return undefined;
-    if (field !== undefined) node = (node as Record<string, unknown>)[field];
-    else if (key !== undefined)
-      node = (Array.isArray(node) ? node : []).find((entry) => (entry as Record<string, unknown>)[key] === wanted);
+  let nodes: unknown[] = [object];
+  for (const [, field, key, wanted, index] of path.matchAll(STEP)) {
+    nodes = nodes
+      .flatMap((node): unknown[] => {
+        if (field !== undefined) return [(node as Record<string, unknown>)[field]];
+        const entries: unknown[] = Array.isArray(node) ? node : [];
+        if (index !== undefined) return index === '*' ? entries : [entries[Number(index)]];
+        return [entries.find((entry) => (entry as Record<string, unknown>)[key ?? ''] === wanted)];
+      })
+      .filter((node) => node !== undefined && node !== null);
   }
-  return node;
+  return nodes[0];
 }

@@ -19,15 +19,17 @@ export function describeVm(vm: VirtualMachine, now: number, host?: VmOnHost): st
     ...stateLines(vm, now),
     ...section('Wanted', wantedLines(vm)),
     ...section('Process', processLines(vm, now)),
+    ...section('Guest', guestLines(vm)),
     ...section('Command line of the process', host?.argv === undefined ? [] : commandLines(host.argv)),
     ...diskLines(vm),
     ...tableSection(
       'Interfaces',
-      ['NAME', 'MAC', 'NETWORK', 'FORWARDS'],
-      (vm.status?.interfaces ?? []).map(({ name, mac, bridge, forwards = [] }) => [
+      ['NAME', 'MAC', 'NETWORK', 'ADDRESSES', 'FORWARDS'],
+      (vm.status?.interfaces ?? []).map(({ name, mac, bridge, ips, forwards = [] }) => [
         name,
         mac,
         bridge === undefined ? 'user' : `bridge ${bridge}`,
+        ips?.join(', ') ?? '<unknown>',
         forwards.map(forwardWords).join(', ') || '<none>',
       ]),
     ),
@@ -105,6 +107,16 @@ function processLines({ status }: VirtualMachine, now: number): string[] {
     ['Accelerator', `${status.accelerator ?? ''}${status.acceleratorReason ? ` (${status.acceleratorReason})` : ''}`],
     ['vCPUs', status.vcpus],
     ['Memory', status.memory],
+  ]);
+}
+
+function guestLines({ status }: VirtualMachine): string[] {
+  const ahead = status?.guest?.clockOffsetSeconds;
+  return fields([
+    ['System', status?.guest?.os],
+    ['Kernel', status?.guest?.kernel],
+    ['Host name', status?.guest?.hostname],
+    ['Clock', ahead && `${Math.abs(ahead)} s ${ahead > 0 ? 'ahead of' : 'behind'} the host's`],
   ]);
 }
 

@@ -1,5 +1,6 @@
 /** Whether the folders of the VMs and of the store are fit for what is kept in them. Pure. */
 import { FOLDER_FILES } from '../api/effective-spec.ts';
+import { shellQuote } from '../host/quote.ts';
 import { type Check, ok, problem, warning } from './check.ts';
 import type { FolderFacts, MachineFacts } from './machine.ts';
 
@@ -43,10 +44,10 @@ function rightsCheck(id: string, path: string, { usable, owner, mode }: FolderFa
     return problem(
       id,
       `${path} (owner ${owner}, mode ${bits}) cannot be used by ${user}`,
-      `sudo chown ${user} '${path}'`,
+      `sudo chown ${user} ${shellQuote(path)}`,
     );
   if ((mode & OTHERS_WRITE) !== 0 && (mode & STICKY) === 0)
-    return warning(id, `${path} can be written by everybody (mode ${bits})`, `chmod o-w '${path}'`);
+    return warning(id, `${path} can be written by everybody (mode ${bits})`, `chmod o-w ${shellQuote(path)}`);
   return ok(id, `${path} (owner ${owner}, mode ${bits}) can be used by ${user}`);
 }
 
@@ -105,7 +106,7 @@ export function storeFolderCheck(path: string, { store, user }: MachineFacts): C
     return warning(
       'store',
       `${path} can be looked into by others (mode ${store.mode.toString(8)})`,
-      `chmod 700 '${path}'`,
+      `chmod 700 ${shellQuote(path)}`,
     );
   return rights;
 }

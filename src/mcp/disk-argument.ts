@@ -2,6 +2,7 @@
 import { quoteValue } from '../api/errors.ts';
 import { quantityFromQemuSize } from '../api/quantity.ts';
 import { absolutePath } from '../api/schema.ts';
+import { diskSize } from '../api/virtual-machine.ts';
 import type { Sentences } from '../messages/sentences.ts';
 import { Refusal } from './envelope.ts';
 
@@ -11,11 +12,12 @@ export interface DiskArgument {
   readonly size?: string;
 }
 
+const DISK_SIZE = diskSize();
+
 /** @throws Refusal */
 export function parseDisk(text: string, say: Sentences): DiskArgument {
-  const refuse = (): never => {
-    const allowed = say.diskSyntax();
-    const value = quoteValue(text);
+  const refuse = (part = text, allowed = say.diskSyntax()): never => {
+    const value = quoteValue(part);
     throw new Refusal(say.wrongForm({ field: 'disk', value, allowed }), {
       code: 'InvalidArgument',
       field: 'disk',
@@ -30,9 +32,11 @@ export function parseDisk(text: string, say: Sentences): DiskArgument {
     parts[match[1]] = match[2];
   }
   const { path, size } = parts;
-  if (path !== undefined && !absolutePath().safeParse(path).success) return refuse();
+  const crooked = path === undefined ? undefined : absolutePath().safeParse(path).error?.issues[0]?.message;
+  if (crooked !== undefined) return refuse(path, crooked);
   const quantity = size === undefined ? undefined : quantityFromQemuSize(size);
-  if (size !== undefined && quantity === undefined) return refuse();
+  if (size !== undefined && (quantity === undefined || !DISK_SIZE.safeParse(quantity).success))
+    return refuse(size, say.diskSizeSyntax());
   return { ...(path === undefined ? {} : { path }), ...(quantity === undefined ? {} : { size: quantity }) };
 }
 

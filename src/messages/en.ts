@@ -63,6 +63,7 @@ export const en: Sentences = {
   nothingToChange: (name, current) => `nothing to change: VM ${name} already has ${current}`,
   nothingAsked: () => 'nothing to change: modify needs memory, vcpus or disk',
   memorySyntax: () => 'a size such as 2G or 4096M, less than 8192T',
+  diskSizeSyntax: () => 'a whole size such as 20G or 512M, from 1M to 4096T',
   diskSyntax: () => '"path=/data/vm/disk.qcow2,size=20G", either part optional (a comma in a path is written twice)',
   diskPathNeeded: (paths) => `the VM has several disks: say path=, one of ${paths}`,
   diskUnknown: (path, paths) => `the VM has no disk ${path}; it has ${paths}`,
@@ -78,7 +79,7 @@ export const en: Sentences = {
   conflict: (name) => `VM ${name} was changed by someone else at the same time; nothing was changed: call again`,
   storeUnavailable: (why) => `the store cannot be used now: ${why}`,
   internal: (id) => `internal error ${id}; the server's log on stderr has it`,
-  cursorInvalid: () => 'a next_cursor of an earlier answer',
+  cursorInvalid: () => 'a next_cursor of an earlier answer; without it the list begins anew',
   qemuMissing: (command, packages) => `${command}: command not found; install it: apt-get install ${packages}`,
   qemuTooOld: (version) => `QEMU ${version} is too old; 6.0 or later is needed`,
 };

@@ -12,6 +12,7 @@ export const whysEn: Readonly<Record<Why, (detail: string) => string>> = {
   'process-has-it': () => 'the running QEMU process has this value already',
   'no-process': () => 'used when the VM next starts',
   'no-other-process': () => 'in force without another QEMU process',
+  'secrets-compared': () => 'the next look compares the values: another one needs another QEMU process',
   'disk-grows-live': () => 'the disk grows while the guest runs',
   'disk-grows': () => 'the disk grows at once',
   'disk-is-large-enough': () => 'the disk has at least this size already',

@@ -12,6 +12,7 @@ export const whysZh: Readonly<Record<Why, (detail: string) => string>> = {
   'process-has-it': () => '运行中的QEMU进程已是该值',
   'no-process': () => '虚拟机下次启动时生效',
   'no-other-process': () => '无需新的QEMU进程即可生效',
+  'secrets-compared': () => '下次检查时比较两个值：若不同则需要新的QEMU进程',
   'disk-grows-live': () => '磁盘在线扩容，客户机继续运行',
   'disk-grows': () => '磁盘立即扩容',
   'disk-is-large-enough': () => '磁盘已不小于该大小',

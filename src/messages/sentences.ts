@@ -56,6 +56,7 @@ export interface Sentences {
   nothingToChange(name: string, current: string): string;
   nothingAsked(): string;
   memorySyntax(): string;
+  diskSizeSyntax(): string;
   diskSyntax(): string;
   diskPathNeeded(paths: string): string;
   diskUnknown(path: string, paths: string): string;

@@ -66,6 +66,7 @@ export const zh: Sentences = {
   nothingToChange: (name, current) => `没有需要修改的内容：虚拟机${name}已是${current}`,
   nothingAsked: () => '没有需要修改的内容：modify操作需要memory、vcpus或disk',
   memorySyntax: () => '容量，例如2G或4096M，小于8192T',
+  diskSizeSyntax: () => '整数容量，例如20G或512M，从1M到4096T',
   diskSyntax: () => '"path=/data/vm/disk.qcow2,size=20G"，两部分均可省略（路径中的逗号写两次）',
   diskPathNeeded: (paths) => `该虚拟机有多个磁盘，请用path=指定：${paths}`,
   diskUnknown: (path, paths) => `该虚拟机没有磁盘${path}，现有磁盘：${paths}`,
@@ -80,7 +81,7 @@ export const zh: Sentences = {
   conflict: (name) => `虚拟机${name}同时被他人修改，未做任何更改，请重试`,
   storeUnavailable: (why) => `存储暂不可用：${why}`,
   internal: (id) => `内部错误${id}，详见服务stderr日志`,
-  cursorInvalid: () => '之前结果中的next_cursor',
+  cursorInvalid: () => '之前结果中的next_cursor；不带此参数则从头列出',
   qemuMissing: (command, packages) => `${command}: command not found，请安装：apt-get install ${packages}`,
   qemuTooOld: (version) => `QEMU ${version}版本过低，需要6.0及以上版本`,
 };

@@ -1,10 +1,10 @@
 /**
  * The QEMU command line of a VM: pure, from the launch spec alone. What could hold a comma travels as JSON.
  * Names are a contract with monitors and samplers: block node `disk-<name>`, device `dev-disk-<name>`,
- * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`, `seed`.
+ * `cdrom-<name>`, `net-<name>`, `nic-<name>`, `balloon0`, `seed`, chardev `qga0`.
  */
-import { FOLDER_FILES, type LaunchSpec } from '../api/effective-spec.ts';
-import type { HostForward } from '../api/networks.ts';
+import { FOLDER_FILES, type LaunchNetwork, type LaunchSpec } from '../api/effective-spec.ts';
+import { type HostForward, tapName } from '../api/networks.ts';
 import type { QemuFacts } from '../reconcile/observed.ts';
 import { TRAITS } from './architectures.ts';
 
@@ -14,6 +14,8 @@ export interface CommandLineInput {
   readonly spec: LaunchSpec;
   readonly accelerator: 'KVM' | 'TCG';
   readonly qemu: QemuFacts;
+  /** What joins guests to bridges; absent for root, whose QEMU makes the interface itself. */
+  readonly bridgeHelper?: string | undefined;
 }
 
 /** argv, its first word the command. */
@@ -35,18 +37,19 @@ export function commandLine(input: CommandLineInput): string[] {
     ...['-D', `${folder}/${FOLDER_FILES.log}`],
     '-daemonize',
     ...['-msg', 'timestamp=on'],
-    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=allow,spawn=allow,resourcecontrol=deny'],
+    ...sandbox(input),
     // A panicked guest stays to be seen by the next look, whoever was listening.
     ...['-action', 'panic=pause'],
     ...monitors(folder),
     ...console(folder),
     ...disks(spec),
     ...cdroms(spec),
-    ...networks(spec),
+    ...networks(input),
     ...['-device', 'virtio-balloon-pci,id=balloon0'],
     ...['-object', 'rng-random,id=rng0,filename=/dev/urandom', '-device', 'virtio-rng-pci,rng=rng0'],
     ...panicDevice(spec),
     ...graphics(spec, folder),
+    ...agent(folder),
     ...seed(spec, folder),
   ];
 }
@@ -84,6 +87,12 @@ function device(properties: object): string[] {
 
 function socketChardev(id: string, path: string, more = ''): string[] {
   return ['-chardev', `socket,id=${id},path=${doubled(path)},server=on,wait=off${more}`];
+}
+
+/** Under a sandbox no program gains rights, whatever its mode says: the helper could not do its work. */
+function sandbox({ spec, bridgeHelper }: CommandLineInput): string[] {
+  const helped = bridgeHelper !== undefined && spec.networks.some(({ bridge }) => bridge !== undefined);
+  return helped ? [] : ['-sandbox', 'on,obsolete=deny,elevateprivileges=allow,spawn=allow,resourcecontrol=deny'];
 }
 
 /** One monitor for the controller, one for people: each serves a single client. */
@@ -145,11 +154,23 @@ function cdroms({ cdroms: list, disks: { length: before }, architecture }: Launc
   ];
 }
 
-function networks({ networks: list }: LaunchSpec): string[] {
-  return list.flatMap(({ name, mac, forwards = [] }) => [
-    ...['-netdev', JSON.stringify({ type: 'user', id: `net-${name}`, ...hostForwards(forwards) })],
-    ...device({ driver: 'virtio-net-pci', netdev: `net-${name}`, id: `nic-${name}`, mac }),
+function networks(input: CommandLineInput): string[] {
+  return input.spec.networks.flatMap((network) => [
+    ...['-netdev', JSON.stringify({ ...backend(network, input), id: `net-${network.name}` })],
+    ...device({
+      driver: 'virtio-net-pci',
+      netdev: `net-${network.name}`,
+      id: `nic-${network.name}`,
+      mac: network.mac,
+    }),
   ]);
+}
+
+/** An interface that QEMU makes, itself or by the helper, is gone with its process, however that ends. */
+function backend({ name, bridge, forwards = [] }: LaunchNetwork, { folder, bridgeHelper }: CommandLineInput): object {
+  if (bridge === undefined) return { type: 'user', ...hostForwards(forwards) };
+  if (bridgeHelper !== undefined) return { type: 'bridge', br: bridge, helper: bridgeHelper };
+  return { type: 'tap', ifname: tapName(folder, name), script: 'no', downscript: 'no' };
 }
 
 /** A list of strings, as -netdev wants it in JSON. Source: QEMU's qapi/net.json, NetdevUserOptions. */
@@ -170,6 +191,15 @@ export function forwardPlace({ protocol, hostAddress, hostPort }: HostForward): 
 /** Lets the guest's kernel say that it panicked. */
 function panicDevice({ architecture }: LaunchSpec): string[] {
   return architecture === 'x86_64' ? ['-device', 'pvpanic'] : ['-device', 'pvpanic-pci'];
+}
+
+/** The port that a guest agent opens. Behind all others, so that no guest's device moves to another slot for it. */
+function agent(folder: string): string[] {
+  return [
+    ...socketChardev('qga0', `${folder}/${FOLDER_FILES.agent}`),
+    ...['-device', 'virtio-serial-pci,id=serial0'],
+    ...['-device', 'virtserialport,bus=serial0.0,chardev=qga0,id=agent0,name=org.qemu.guest_agent.0'],
+  ];
 }
 
 function graphics({ vnc, architecture }: LaunchSpec, folder: string): string[] {

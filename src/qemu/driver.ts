@@ -1,4 +1,5 @@
 /** QEMU on one host: the real HostDriver, over any Shell. */
+import { merge } from 'rxjs';
 import { type EffectiveSpec, forwardsOf } from '../api/effective-spec.ts';
 import { messageOf } from '../api/errors.ts';
 import type { Sample } from '../api/virtual-machine-monitor.ts';
@@ -12,6 +13,8 @@ import {
   type VmContext,
 } from '../reconcile/driver.ts';
 import type { HeardEnd, HostFacts, Look, SeenFolder, SeenHost } from '../reconcile/observed.ts';
+import { Addresses } from './addresses.ts';
+import { Agents } from './agents.ts';
 import { runUnfenced, standIns } from './effect-script.ts';
 import { execute } from './execute.ts';
 import { askFacts } from './facts.ts';
@@ -33,6 +36,8 @@ export class QemuDriver implements HostDriver {
   readonly events$;
   readonly #shell: Shell;
   readonly #monitors: Monitors;
+  readonly #agents: Agents;
+  readonly #addresses = new Addresses();
   readonly #isos: IsoInspector;
   readonly #sampler: Sampler;
   readonly #options: Required<QemuDriverOptions>;
@@ -44,10 +49,11 @@ export class QemuDriver implements HostDriver {
   constructor(shell: Shell, options: QemuDriverOptions = {}) {
     this.#shell = shell;
     this.#monitors = new Monitors(shell);
+    this.#agents = new Agents(shell);
     this.#isos = new IsoInspector(shell);
-    this.#sampler = new Sampler(shell, this.#monitors);
+    this.#sampler = new Sampler(shell, this.#monitors, this.#agents);
     this.#options = { bootIdFile: '/proc/sys/kernel/random/boot_id', machineIdFile: '/etc/machine-id', ...options };
-    this.events$ = this.#monitors.events$.asObservable();
+    this.events$ = merge(this.#monitors.events$, this.#agents.events$);
   }
 
   async look(request: LookRequest, signal: AbortSignal): Promise<Look> {
@@ -73,6 +79,7 @@ export class QemuDriver implements HostDriver {
         logs: request.vms.map(({ folder }) => folder),
         paths: [...paths],
         ports: request.vms.some(({ launch }) => forwardsOf(launch).length > 0),
+        bridges: request.vms.some(({ launch }) => launch.networks.some(({ bridge }) => bridge !== undefined)),
         ...this.#options,
       },
       signal,
@@ -80,10 +87,16 @@ export class QemuDriver implements HostDriver {
     const roundTripMs = Math.round(performance.now() - started);
     const facts = await this.#factsFor(answer.toolsKey, signal);
     const boots = await this.#bootsOf(request, answer, signal);
-    const seen = await seenHost(answer, request, { facts, roundTripMs, boots, monitors: this.#monitors });
+    const seen = await seenHost(answer, request, {
+      facts,
+      roundTripMs,
+      boots,
+      monitors: this.#monitors,
+      agents: this.#agents,
+      addresses: this.#addresses,
+    });
     for (const path of this.#targets.keys())
-      if (!seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`)))
-        this.#targets.delete(path);
+      if (!seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`))) this.#forget(path);
     for (const folder of seen.folders.values()) this.#noteTarget(folder);
     const idle = request.vms.filter(({ folder }) => seen.folders.get(folder)?.process.kind !== 'present');
     return { ...seen, ports: await withHolders(this.#shell, answer.ports, idle, signal) };
@@ -91,11 +104,17 @@ export class QemuDriver implements HostDriver {
 
   #noteTarget({ path, process, record }: SeenFolder): void {
     const launch = record.kind === 'readable' ? record.record.launch : undefined;
-    if (process.kind === 'absent' || launch === undefined) this.#targets.delete(path);
+    if (process.kind === 'absent' || launch === undefined) this.#forget(path);
     else {
       const { pid, startTicks } = process;
       this.#targets.set(path, { key: path, folder: path, pid, startTicks, spec: launch.spec });
     }
+  }
+
+  #forget(folder: string): void {
+    this.#targets.delete(folder);
+    this.#agents.forget(folder);
+    this.#addresses.forget(folder);
   }
 
   async #factsFor(key: string, signal: AbortSignal): Promise<HostFacts> {
@@ -122,6 +141,7 @@ export class QemuDriver implements HostDriver {
     await execute(action, {
       shell: this.#shell,
       monitors: this.#monitors,
+      agents: this.#agents,
       place: { vmDir, epoch, folder },
       context,
       signal,
@@ -194,6 +214,7 @@ export class QemuDriver implements HostDriver {
   }
 
   async close(): Promise<void> {
+    this.#agents.close();
     this.#monitors.close();
     await this.#shell.close();
   }

@@ -121,6 +121,7 @@ const REASON_PATTERNS: readonly (readonly [RegExp, string])[] = [
   [/No space left on device|Disk quota exceeded/, 'InsufficientStorage'],
   [/Cannot allocate memory|cannot set up guest memory/, 'InsufficientMemory'],
   [/Could not set up host forwarding|Address already in use/, 'PortInUse'],
+  [/access denied by acl file|failed to parse default acl file/, 'BridgeNotAllowed'],
   [/Could not access KVM|failed to initialize kvm/i, 'KVMUnavailable'],
   [/command not found|: not found/, 'QEMUNotInstalled'],
 ];

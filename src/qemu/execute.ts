@@ -38,6 +38,7 @@ const EXECUTORS: Executors = {
       };
     }),
   forward,
+  'join-bridge': ({ bridge, tap, mtu }, hands) => run(hands, scripts.JOIN_BRIDGE, [bridge, tap, String(mtu)]),
   resume: async (_action, hands) => (await monitorOf(hands)).execute('cont'),
   stop,
   'withdraw-stop': async (_action, hands) => {
@@ -109,6 +110,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
     spec: action.spec,
     accelerator: action.accelerator,
     qemu,
+    bridgeHelper: context.facts.uid === 0 ? undefined : context.facts.bridgeHelper,
   });
   await run(
     hands,
@@ -128,7 +130,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
   });
 }
 
-async function stop({ step, reason, afresh }: ActionOf<'stop'>, hands: Hands): Promise<void> {
+async function stop({ step, reason, afresh, agent }: ActionOf<'stop'>, hands: Hands): Promise<void> {
   const { process, stop: before } = hands.context;
   if (process.kind === 'absent') return;
   const stand = standIns();
@@ -151,6 +153,8 @@ async function stop({ step, reason, afresh }: ActionOf<'stop'>, hands: Hands): P
     stand,
   });
   if (signal !== '') return;
+  const taken = agent !== undefined && (await hands.agents.shutdown(hands.context.wanted.folder, process.pid));
+  if (taken && agent === 'first') return;
   const monitor = await monitorOf(hands);
   // QEMU may close the monitor before it has answered `quit`; the next look tells.
   if (step === 'quit') await monitor.execute('quit').catch(() => undefined);

@@ -5,6 +5,7 @@ import type { Shell } from '../host/shell.ts';
 import type { HostFacts, QemuFacts } from '../reconcile/observed.ts';
 import { TRAITS } from './architectures.ts';
 import { probeKvm } from './kvm-probe.ts';
+import { BRIDGE_HELPERS } from './probe-script.ts';
 
 const SCRIPT = `
 LC_ALL=C; export LC_ALL
@@ -20,6 +21,7 @@ for c in qemu-system-x86_64 qemu-system-aarch64; do
     timeout 5 $c -machine none -nodefaults -no-user-config -display none -qmp stdio 2>/dev/null | grep -F '"cpu-max"'
 done
 command -v qemu-img >/dev/null && s qemu-img
+for h in ${BRIDGE_HELPERS.join(' ')}; do [ -u $h ] && [ -x $h ] && { s helper; echo $h; }; done
 s files; for f in "$@"; do [ -r "$f" ] && printf '%s\\n' "$f"; done
 for f in /etc/qemu/firmware/*.json /usr/share/qemu/firmware/*.json; do
   [ -r "$f" ] && { s descriptor; cat "$f"; echo; }
@@ -60,6 +62,7 @@ export function parseFacts(text: string, nonce: string): HostFacts {
   const body = (name: string) => sections.find((section) => section.name === name)?.body ?? '';
   const [uname = '', uid = '', cpus = '', memory = ''] = body('host').split('\n');
   const words = uname.split(' ');
+  const [helper = ''] = body('helper').split('\n');
   const readable = new Set(body('files').split('\n'));
   const descriptors = sections.filter(({ name }) => name === 'descriptor').map((section) => section.body);
   const qemu: Partial<Record<Architecture, QemuFacts>> = {};
@@ -82,6 +85,7 @@ export function parseFacts(text: string, nonce: string): HostFacts {
     uid: Number(uid),
     qemu,
     qemuImg: sections.some(({ name }) => name === 'qemu-img'),
+    ...(helper === '' ? {} : { bridgeHelper: helper }),
     kvm: { works: false, reason: 'not tried yet' },
   };
 }

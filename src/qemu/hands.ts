@@ -3,6 +3,7 @@ import type { RunResult, Shell } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
 import type { OwnershipRecord } from '../reconcile/record.ts';
+import type { Agents } from './agents.ts';
 import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-script.ts';
 import type { Monitors } from './monitors.ts';
 import { WRITE_RECORD } from './scripts.ts';
@@ -13,6 +14,7 @@ export type Executors = { readonly [T in VmAction['type']]: (action: ActionOf<T>
 export interface Hands {
   readonly shell: Shell;
   readonly monitors: Monitors;
+  readonly agents: Agents;
   readonly place: EffectPlace;
   readonly context: VmContext;
   readonly signal: AbortSignal;

@@ -94,7 +94,16 @@ export class Monitors {
 }
 
 /** Events after which a VM may be other than it was. */
-const WAKING = new Set(['SHUTDOWN', 'STOP', 'RESUME', 'BLOCK_IO_ERROR', 'GUEST_PANICKED', 'RESET', 'MEMORY_FAILURE']);
+const WAKING = new Set([
+  'SHUTDOWN',
+  'STOP',
+  'RESUME',
+  'BLOCK_IO_ERROR',
+  'GUEST_PANICKED',
+  'RESET',
+  'MEMORY_FAILURE',
+  'VSERPORT_CHANGE',
+]);
 
 /** QEMU says who asked for a shutdown: SHUTDOWN's `guest` and `reason` (qapi/run-state.json, ShutdownCause). */
 function heardFrom({ data }: QmpEvent): HeardEnd | undefined {

@@ -14,6 +14,9 @@ import type {
   SeenVmDir,
 } from '../reconcile/observed.ts';
 import { parseMarker, parseRecord, parseStopMarker, type RecordState } from '../reconcile/record.ts';
+import type { Addresses } from './addresses.ts';
+import type { Agents } from './agents.ts';
+import { seenInside } from './guest-inside.ts';
 import { parseImageHeader } from './image-header.ts';
 import type { Monitors } from './monitors.ts';
 import type { Probe, ProbedVmDir } from './probe.ts';
@@ -28,6 +31,8 @@ export interface Surroundings {
   /** Boot architectures of the ISO images that were asked for. */
   readonly boots: ReadonlyMap<string, SeenFileBoots>;
   readonly monitors: Monitors;
+  readonly agents: Agents;
+  readonly addresses: Addresses;
 }
 export type SeenFileBoots = NonNullable<Extract<SeenFile, { kind: 'present' }>['bootArchitectures']>;
 
@@ -41,7 +46,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     }
   }
   const living = [...folders.values()].filter(({ path, process }) => asked.has(path) && process.kind === 'present');
-  const guests = await Promise.all(living.map((folder) => seenGuest(folder, probe, around.monitors)));
+  const guests = await Promise.all(living.map((folder) => seenGuest(folder, probe, around)));
   living.forEach((folder, index) => {
     folders.set(folder.path, { ...folder, process: { ...folder.process, ...guests[index] } as SeenProcess });
   });
@@ -54,6 +59,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     folders,
     files: new Map([...probe.paths].map(([path, file]) => [path, seenFile(file, around.boots.get(path))])),
     ports: probe.ports,
+    bridges: probe.bridges,
     strangers: strangersOf(probe, folders),
     facts: around.facts,
   };
@@ -145,22 +151,24 @@ function lives(probe: Probe, pid: number): boolean {
   return state !== undefined && state !== 'Z' && state !== 'X';
 }
 
-type Guest = Pick<Extract<SeenProcess, { kind: 'present' }>, 'guest' | 'diskBytes' | 'machine'>;
+type Guest = Partial<Extract<SeenProcess, { kind: 'present' }>> & { readonly guest: GuestStatus };
 
-async function seenGuest(folder: SeenFolder, probe: Probe, monitors: Monitors): Promise<Guest> {
-  if (folder.process.kind !== 'present' || !probe.listening.has(`${folder.path}/${FOLDER_FILES.monitor}`))
-    return { guest: 'silent' };
+async function seenGuest(folder: SeenFolder, probe: Probe, around: Surroundings): Promise<Guest> {
+  const { path, process } = folder;
+  if (process.kind !== 'present' || !probe.listening.has(`${path}/${FOLDER_FILES.monitor}`)) return { guest: 'silent' };
   try {
-    const monitor = await monitors.get(folder.path, folder.process.pid);
-    const [status, blocks, type] = await Promise.all([
+    const monitor = await around.monitors.get(path, process.pid);
+    const [status, blocks, type, chardevs] = await Promise.all([
       monitor.execute('query-status', undefined, QMP_MS),
       monitor.execute('query-block', undefined, QMP_MS),
       monitor.execute('qom-get', { path: '/machine', property: 'type' }, QMP_MS),
+      monitor.execute('query-chardev', undefined, QMP_MS),
     ]);
     return {
       guest: guestStatus((status as { status?: string }).status),
       diskBytes: diskBytesOf(blocks),
       machine: String(type).replace(/-machine$/, ''),
+      ...(await seenInside(folder, { monitor, chardevs, pid: process.pid, probe }, around)),
     };
   } catch {
     return { guest: 'silent' };

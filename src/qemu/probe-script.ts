@@ -1,16 +1,23 @@
 /**
  * The script of a look, POSIX sh with coreutils: a constant number of processes, however many VMs.
- * Arguments: nonce, boot id file, machine id file, `ports` where they matter, counts of vmDirs and log folders, then
+ * Arguments: nonce, boot id file, machine id file, `ports` and `bridges` where they matter, counts of vmDirs and log folders, then
  * vmDirs, log folders, paths.
  */
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
+
+/** Where distributions have it; only one that runs as root is of use. */
+export const BRIDGE_HELPERS = [
+  '/usr/lib/qemu/qemu-bridge-helper',
+  '/usr/libexec/qemu-bridge-helper',
+  '/usr/local/libexec/qemu-bridge-helper',
+];
 
 /** Enough of an image for the qcow2 header, its extensions and the name of a backing file. */
 export const HEAD_BYTES = 1024;
 
 export const PROBE_SCRIPT = `
 LC_ALL=C; export LC_ALL; umask 077; set +e
-nonce=$1 bootfile=$2 midfile=$3 ports=$4 nd=$5 nl=$6; shift 6
+nonce=$1 bootfile=$2 midfile=$3 net=$4 nd=$5 nl=$6; shift 6
 s() { printf '@%s %s\\n' "$nonce" "$*"; }
 # A look without one of these would take "cannot see" for "absent".
 missing=
@@ -26,7 +33,16 @@ tools() {
   stat -L -c '%n %s %Y' "$@" 2>/dev/null
 }
 tools /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF
+for h in ${BRIDGE_HELPERS.join(' ')}; do [ -u $h ] && echo $h; done
 [ -e /dev/kvm ] && echo kvm; [ -r /dev/kvm ] && [ -w /dev/kvm ] && echo usable
+# The neighbours of bridges: guests that talk to the host itself.
+s neighbours
+for b in /sys/class/net/*/bridge; do
+  [ -d "$b" ] || continue
+  cat /proc/net/arp 2>/dev/null
+  command -v ip >/dev/null && ip -6 neigh show 2>/dev/null
+  break
+done
 # Processes come before pidfiles: QEMU removes its pidfile as it ends, and a pidfile that is still there after its
 # process was seen gone was left behind. The other way round, an orderly end during the look would be taken for a crash.
 s locks; locks=$(grep -F POSIX /proc/locks); printf '%s\\n' "$locks"
@@ -74,8 +90,19 @@ for p in $qemus; do
 done
 s ports
 # Sockets that listen: state 0A of TCP, any of UDP. Source: proc_pid_net(5).
-[ -z "$ports" ] || grep -Hs : /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 |
-  awk '{ sub(/:/, " ") } $1 ~ /udp/ || $5 == "0A" { print $1, $3, $11 }'
+case $net in *ports*)
+  grep -Hs : /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 |
+    awk '{ sub(/:/, " ") } $1 ~ /udp/ || $5 == "0A" { print $1, $3, $11 }'
+esac
+s bridges
+case $net in *bridges*)
+  for b in /sys/class/net/*/bridge; do
+    b=\${b%/bridge} mtu=; [ -d "$b/bridge" ] && read -r mtu <"$b/mtu" || continue
+    printf '%s %s' "\${b##*/}" "$mtu"
+    for i in "$b"/brif/*; do [ -e "$i" ] && printf ' %s' "\${i##*/}"; done
+    echo
+  done
+esac
 s logs
 awk -v n=$nl 'BEGIN {
   for (i = 1; i <= n; i++) {

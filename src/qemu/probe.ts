@@ -7,6 +7,8 @@ import { randomBytes } from 'node:crypto';
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import type { Shell } from '../host/shell.ts';
+import type { SeenBridge } from '../reconcile/observed.ts';
+import { neighboursIn } from './addresses.ts';
 import { type ProbedPort, portsOf } from './ports.ts';
 import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
 import { PROBE_SCRIPT } from './probe-script.ts';
@@ -16,8 +18,9 @@ export interface ProbeRequest {
   /** Folders whose QEMU log matters now. */
   readonly logs: readonly string[];
   readonly paths: readonly string[];
-  /** Whether it matters who listens on which port. */
+  /** Whether it matters who listens on which port, and which bridges there are. */
   readonly ports: boolean;
+  readonly bridges: boolean;
   readonly bootIdFile: string;
   readonly machineIdFile: string;
 }
@@ -34,6 +37,8 @@ export interface Probe {
   readonly vmDirs: readonly ProbedVmDir[];
   /** Inode of a file to the pids that hold a lock on it: file systems number their inodes alike. */
   readonly lockHolders: ReadonlyMap<string, ReadonlySet<number>>;
+  /** By MAC address in lower case, the addresses that the host has for its neighbours. */
+  readonly neighbours: ReadonlyMap<string, readonly string[]>;
   /** Paths of UNIX sockets that somebody listens on. */
   readonly listening: ReadonlySet<string>;
   readonly processes: ReadonlyMap<number, ProbedProcess>;
@@ -41,6 +46,7 @@ export interface Probe {
   readonly logs: ReadonlyMap<string, string>;
   readonly paths: ReadonlyMap<string, ProbedPath>;
   readonly ports: readonly ProbedPort[];
+  readonly bridges: ReadonlyMap<string, SeenBridge>;
 }
 
 export interface ProbedVmDir {
@@ -81,7 +87,7 @@ export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSi
     nonce,
     request.bootIdFile,
     request.machineIdFile,
-    request.ports ? 'ports' : '',
+    `${request.ports ? 'ports' : ''} ${request.bridges ? 'bridges' : ''}`,
     String(vmDirs.length),
     String(logs.length),
     ...vmDirs,
@@ -114,12 +120,14 @@ export function parseProbe(output: Buffer, request: ProbeRequest, nonce: string)
     toolsKey: first('tools').join('\n'),
     vmDirs: vmDirsOf(sections),
     lockHolders: lockHoldersOf(first('locks')),
+    neighbours: neighboursIn(first('neighbours')),
     listening: listeningOf(first('unix')),
     processes: processesOf(first('stat')),
     strangers: strangersOf(sections),
     logs: logsOf(first('logs'), request.logs),
     paths: pathsOf(first, request.paths),
     ports: portsOf(first('ports')),
+    bridges: bridgesOf(first('bridges')),
   };
 }
 
@@ -267,6 +275,16 @@ function strangersOf(sections: readonly Section[]): Map<number, string[]> {
     if (name === 'stranger') strangers.set(Number(argument), utf8(lines.join('\n')).split('\0'));
   }
   return strangers;
+}
+
+/** `name mtu port...`; names of interfaces have no spaces. */
+function bridgesOf(lines: readonly string[]): Map<string, SeenBridge> {
+  return new Map(
+    lines.flatMap((line): [string, SeenBridge][] => {
+      const [name, mtu, ...ports] = line.split(' ');
+      return name === undefined || mtu === undefined ? [] : [[name, { mtu: Number(mtu), ports: new Set(ports) }]];
+    }),
+  );
 }
 
 function logsOf(lines: readonly string[], folders: readonly string[]): Map<string, string> {

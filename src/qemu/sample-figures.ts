@@ -1,6 +1,8 @@
 /** From two looks at a VM to a sample: pure arithmetic. What cannot be known is left out and named with its reason. */
 import type { LaunchSpec } from '../api/effective-spec.ts';
 import type { Sample } from '../api/virtual-machine-monitor.ts';
+import type { InterfaceReading } from './agents.ts';
+import { byteFigures } from './sample-bytes.ts';
 import type { HostLook, SeenUsage } from './sample-host.ts';
 import type { Answer, DiskCounters, MonitorReading, PacketCounters, QueryFailure } from './sample-monitor.ts';
 
@@ -9,8 +11,9 @@ import type { Answer, DiskCounters, MonitorReading, PacketCounters, QueryFailure
  * near that the kernel's clock ticks would be most of the figure. MonitorUnresponsive: QEMU did not answer in time.
  * QEMUTooOld: this QEMU does not know the question. NotAttached: it has no such device. NoOperations: a latency is
  * a mean over operations, and there were none. CounterReset: the device was replaced meanwhile.
- * CounterMayHaveWrapped: packets are counted modulo 65,536. NoByteCounters: user-mode networking counts none.
- * GuestDriverAbsent: the guest has not set the device up. GuestDoesNotReport: its balloon driver is silent.
+ * CounterMayHaveWrapped: packets are counted modulo 65,536. NoByteCounters: user-mode networking counts none, and no
+ * guest agent is connected. GuestAgentSilent: one is, and did not answer at once. GuestDriverAbsent: the guest has not
+ * set the device up. GuestDoesNotReport: its balloon driver is silent, or its agent does not know the interface.
  * SharedThread: the vCPUs share one host thread. HostDoesNotTell: the host has no such figure.
  */
 export type UnavailableReason =
@@ -21,6 +24,7 @@ export type UnavailableReason =
   | 'CounterReset'
   | 'CounterMayHaveWrapped'
   | 'NoByteCounters'
+  | 'GuestAgentSilent'
   | 'GuestDriverAbsent'
   | 'GuestDoesNotReport'
   | 'SharedThread'
@@ -31,6 +35,8 @@ export interface VmLook {
   readonly process: SeenUsage;
   /** Absent where the monitor did not answer in time. */
   readonly monitor?: MonitorReading | undefined;
+  /** Absent where no guest agent is connected; `late` where it did not answer at once. */
+  readonly interfaces?: InterfaceReading | 'late' | undefined;
 }
 
 export interface Looks {
@@ -226,19 +232,20 @@ function diskRates(metric: string, { from, to, elapsedMs }: DiskSpan, missing: M
   };
 }
 
-function networkFigures({ spec, now, packets }: Looks, missing: Missing): Sample['networks'] {
+function networkFigures({ spec, before, now, packets }: Looks, missing: Missing): Sample['networks'] {
   if (now.monitor === undefined) {
     if (spec.networks.length > 0) missing.add('networks', 'MonitorUnresponsive');
     return undefined;
   }
-  return spec.networks.map(({ name }) => {
-    missing.add(`networks[${name}].bytes`, 'NoByteCounters');
+  return spec.networks.map(({ name, mac }) => {
+    const { figures: bytes, lacks } = byteFigures(mac, now.interfaces, before);
+    if (lacks !== undefined) missing.add(`networks[${name}].${lacks.figure}`, lacks.reason);
     // Without a second reading this is the first sample, which `rates` has told already.
-    if (packets === undefined) return { name };
+    if (packets === undefined) return { name, ...bytes };
     const rates = packetRates(packets.from.get(name), packets.to.get(name));
-    if (typeof rates === 'object') return { name, ...rates };
+    if (typeof rates === 'object') return { name, ...bytes, ...rates };
     missing.add(`networks[${name}].packets`, rates);
-    return { name };
+    return { name, ...bytes };
   });
 }
 

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { LaunchSpec } from '../api/effective-spec.ts';
 import type { Sample } from '../api/virtual-machine-monitor.ts';
 import type { Shell } from '../host/shell.ts';
+import type { Agents } from './agents.ts';
 import type { Monitors } from './monitors.ts';
 import type { QmpClient } from './qmp.ts';
 import { LONGEST_PACKET_INTERVAL_MS, type PacketReadings, sampleOf, type VmLook } from './sample-figures.ts';
@@ -41,11 +42,13 @@ type Packets = ReadonlyMap<string, Answer<PacketCounters>>;
 export class Sampler {
   readonly #shell: Shell;
   readonly #monitors: Monitors;
+  readonly #agents: Agents;
   readonly #series = new Map<string, Series>();
   /** Connections over which the guest's memory reports were switched on. */
   readonly #polling = new WeakSet<QmpClient>();
 
-  constructor(shell: Shell, monitors: Monitors) {
+  constructor(shell: Shell, monitors: Monitors, agents: Agents) {
+    this.#agents = agents;
     this.#shell = shell;
     this.#monitors = monitors;
   }
@@ -87,15 +90,21 @@ export class Sampler {
 
   async #look(targets: readonly SampleTarget[], signal: AbortSignal): Promise<Map<string, VmLook>> {
     const pids = targets.map(({ pid }) => pid);
-    const [host, readings] = await Promise.all([
+    const [host, readings, interfaces] = await Promise.all([
       lookAtProcesses(this.#shell, pids, signal),
       Promise.all(targets.map((target) => this.#ask(target, (client) => readMonitor(client, target.spec)))),
+      Promise.all(targets.map(({ folder, pid }) => this.#agents.interfaces(folder, pid))),
     ]);
     const looks = new Map<string, VmLook>();
     for (const [index, { key, pid, startTicks }] of targets.entries()) {
       const process = host.processes.get(pid);
       if (process !== undefined && (startTicks ?? process.startTicks) === process.startTicks)
-        looks.set(key, { host: clockOf(host), process, monitor: readings[index] });
+        looks.set(key, {
+          host: clockOf(host),
+          process,
+          monitor: readings[index],
+          interfaces: interfaces[index],
+        });
     }
     return looks;
   }

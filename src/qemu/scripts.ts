@@ -85,6 +85,12 @@ ticks=$(started "\${pid:-none}")
 w "$record" "$running"
 `;
 
+/** A port of another size than its bridge's would make that smaller, or lose what does not fit. */
+export const JOIN_BRIDGE = `
+command -v ip >/dev/null || { fail 'the command ip is missing on the host; install it: apt-get install iproute2'; return 1; }
+ip link set dev "$2" mtu "$3" master "$1" up 9>&-
+`;
+
 export const STOP = `
 marker=$1 signal=$2 pid=$3 ticks=$4
 # A full disk must not keep a VM from being stopped, nor from being deleted to make room.
@@ -97,7 +103,7 @@ kill -"$signal" "$pid"
 export const NOTE_END = `
 cd "$folder" || return 1
 w "$record" "$1" || return 1
-rm -f ${FOLDER_FILES.pidfile} ${FOLDER_FILES.stop} ${FOLDER_FILES.monitor} ${FOLDER_FILES.userMonitor} ${FOLDER_FILES.console} ${FOLDER_FILES.vnc}
+rm -f ${FOLDER_FILES.pidfile} ${FOLDER_FILES.stop} ${FOLDER_FILES.monitor} ${FOLDER_FILES.userMonitor} ${FOLDER_FILES.console} ${FOLDER_FILES.vnc} ${FOLDER_FILES.agent}
 `;
 
 /**

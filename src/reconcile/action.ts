@@ -48,6 +48,8 @@ export type VmAction =
   /** Completes the record of a launch that was interrupted after QEMU came up. */
   | { readonly type: 'note-launch' }
   | { readonly type: 'resume' }
+  /** Plugs the host's end of a guest's cable into a bridge. Root's guests alone: the helper does it for others. */
+  | { readonly type: 'join-bridge'; readonly bridge: string; readonly tap: string; readonly mtu: number }
   /** Changes the ports of the host that lead to a running guest; `forwards` is what there is then. */
   | {
       readonly type: 'forward';
@@ -60,6 +62,8 @@ export type VmAction =
   | {
       readonly type: 'stop';
       readonly step: 'powerdown' | 'quit' | 'terminate' | 'kill';
+      /** Of a powerdown, the guest's agent is asked: `first`, and the button is left alone if it takes it; or `too`. */
+      readonly agent?: 'first' | 'too';
       /** The grace period begins anew: the host's clock was set back behind its beginning. */
       readonly afresh?: true;
       readonly reason: StopMarker['reason'];

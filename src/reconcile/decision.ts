@@ -4,7 +4,7 @@ import type { EffectiveSpec } from '../api/effective-spec.ts';
 import type { Host } from '../api/host.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Action } from './action.ts';
-import type { HeardEnd, HostFacts, SeenFile, SeenFolder, SeenPort, SeenVmDir } from './observed.ts';
+import type { HeardEnd, HostFacts, SeenBridge, SeenFile, SeenFolder, SeenPort, SeenVmDir } from './observed.ts';
 
 export type Decision =
   /** Do this, then look again at once. `reason` says what the VM is in the middle of. */
@@ -48,6 +48,7 @@ export interface SeenVm {
   readonly ports: readonly SeenPort[];
   /** Ports that the records of other VMs claim, with the owner's `namespace/name`. */
   readonly portClaims: readonly PortClaim[];
+  readonly bridges: ReadonlyMap<string, SeenBridge>;
   readonly facts: HostFacts;
   /** The Secret that cloudInit names; undefined where it names none. */
   readonly secret: SeenSecret | undefined;

@@ -1,10 +1,10 @@
 /**
- * The ports of a host that a VM takes: whether those that were asked for are free, and which are chosen where none
+ * What a VM's networks need of its host. Bridges: whether it may be joined to them, and whether it is. Ports: whether those that were asked for are free, and which are chosen where none
  * was. A choice is kept in the record, so that the guest is found at the same port after a restart.
  */
 import { createHash } from 'node:crypto';
 import { forwardsOf, type LaunchSpec } from '../api/effective-spec.ts';
-import { ANY_ADDRESS, forwardWords, type HostForward, hostEnd } from '../api/networks.ts';
+import { ANY_ADDRESS, forwardWords, type HostForward, hostEnd, tapName } from '../api/networks.ts';
 import { act, blocked, type Decision, type SeenVm, type Subject } from './decision.ts';
 import { type LaunchRecord, MAX_REFUSALS, type OwnershipRecord, samePort } from './record.ts';
 
@@ -47,9 +47,10 @@ export function networkProblem(subject: Subject, record: OwnershipRecord): Decis
     const where = `networks ${twin.network} and ${forward.network}`;
     return blocked('InvalidSpec', `${where}: ${hostEnd(twin)} and ${hostEnd(forward)} are the same port of the host`);
   }
-  const bridged = subject.wanted.launch.networks.find(({ bridge }) => bridge !== undefined);
-  if (bridged !== undefined)
-    return blocked('BridgeNotAllowed', `network ${bridged.name}: the host allows no bridge, ${bridged.bridge} neither`);
+  for (const { name, bridge } of subject.wanted.launch.networks) {
+    const problem = bridge === undefined ? undefined : bridgeProblem(subject, name, bridge);
+    if (problem !== undefined) return problem;
+  }
   const own = ownForwards(subject, record);
   for (const forward of asked) {
     const holder = holderOf(forward, subject.seen, own);
@@ -58,6 +59,42 @@ export function networkProblem(subject: Subject, record: OwnershipRecord): Decis
       'PortInUse',
       `network ${forward.network}: ${hostEnd(forward)} of the host is taken by ${holder}; it is forwarded once the port is free, or choose another hostPort`,
     );
+  }
+  return undefined;
+}
+
+function bridgeProblem({ host, seen }: Subject, network: string, bridge: string): Decision | undefined {
+  const { allowedBridges: allowed = [] } = host.spec;
+  if (!allowed.includes('*') && !allowed.includes(bridge)) {
+    const list = allowed.length === 0 ? 'there are none' : allowed.join(', ');
+    return blocked(
+      'BridgeNotAllowed',
+      `network ${network}: ${bridge} is none of the allowedBridges of Host ${host.metadata.name} (${list})`,
+    );
+  }
+  if (!seen.bridges.has(bridge)) {
+    const there = [...seen.bridges.keys()].slice(0, 10).join(', ');
+    return blocked(
+      'BridgeNotFound',
+      `network ${network}: the host has no bridge ${bridge}${there === '' ? '' : `; there is ${there}`}. Make it: ip link add ${bridge} type bridge`,
+    );
+  }
+  if (seen.facts.uid === 0 || seen.facts.bridgeHelper !== undefined) return undefined;
+  return blocked(
+    'BridgeNotAllowed',
+    `network ${network}: an ordinary user's QEMU joins a bridge by qemu-bridge-helper, which has no rights here: chmod u+s it as root, and write "allow ${bridge}" into /etc/qemu/bridge.conf`,
+  );
+}
+
+/** The next guest of root that is to be joined to its bridge: after its launch, and where the bridge was made anew. */
+export function decideBridges({ seen, wanted }: Subject, record: OwnershipRecord): Decision | undefined {
+  if (seen.facts.uid !== 0) return undefined;
+  for (const { name, bridge = '' } of record.launch?.spec.networks ?? []) {
+    const found = seen.bridges.get(bridge);
+    const tap = tapName(wanted.folder, name);
+    if (found === undefined || found.ports.has(tap)) continue;
+    const { mtu } = found;
+    return act({ type: 'join-bridge', bridge, tap, mtu }, 'Starting', `joining network ${name} to bridge ${bridge}`);
   }
   return undefined;
 }

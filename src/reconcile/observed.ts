@@ -25,6 +25,8 @@ export interface SeenHost {
   readonly files: ReadonlyMap<string, SeenFile>;
   /** Ports that somebody listens on; empty where none of the VMs that matter now forwards any. */
   readonly ports: readonly SeenPort[];
+  /** By name; empty where none of the VMs that matter now wants any. */
+  readonly bridges: ReadonlyMap<string, SeenBridge>;
   /** QEMU processes that belong to none of these folders. */
   readonly strangers: readonly SeenStranger[];
   readonly facts: HostFacts;
@@ -66,6 +68,25 @@ export type SeenProcess =
       readonly diskBytes?: ReadonlyMap<string, number>;
       /** The versioned machine type, as pc-q35-7.2: what a later QEMU must offer to run the same machine. */
       readonly machine?: string;
+      /** Absent where it cannot be told, or is not known yet. */
+      readonly agent?: SeenAgent;
+      /** By the name of the network, the addresses that the guest has there; one without is left out. */
+      readonly addresses?: ReadonlyMap<string, readonly string[]>;
+    };
+
+/** The guest's agent, as its own word and the port to it tell. */
+export type SeenAgent =
+  /** The guest has not opened the port. */
+  | { readonly kind: 'closed' }
+  /** The port is open, and what is behind it does not answer as an agent. */
+  | { readonly kind: 'mute'; readonly reason: 'GuestAgentSilent' | 'GuestAgentInvalid' }
+  | {
+      readonly kind: 'connected';
+      readonly os?: string;
+      readonly kernel?: string;
+      readonly hostname?: string;
+      /** How far the guest's clock is ahead of the host's, ms. */
+      readonly clockOffsetMs?: number;
     };
 
 /** QEMU's RunState, reduced to what a decision needs. `silent`: the monitor does not answer. */
@@ -120,6 +141,12 @@ export interface SeenPort {
   readonly holder?: string;
 }
 
+export interface SeenBridge {
+  readonly mtu: number;
+  /** Interfaces that are joined to it. */
+  readonly ports: ReadonlySet<string>;
+}
+
 export interface SeenStranger {
   readonly name: string;
   readonly architecture: string;
@@ -136,6 +163,8 @@ export interface HostFacts {
   readonly uid: number;
   readonly qemu: Readonly<Partial<Record<Architecture, QemuFacts>>>;
   readonly qemuImg: boolean;
+  /** The program that joins an ordinary user's guests to a bridge, where it has the rights to. */
+  readonly bridgeHelper?: string;
   readonly kvm: { readonly works: boolean; readonly reason: string };
 }
 

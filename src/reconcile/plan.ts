@@ -81,7 +81,7 @@ export function planRefusal(kind: Kind, ref: ObjectRef, issues: readonly FieldIs
     outcome: 'refused',
     changes: issues.map(({ field, value, message }) => ({
       path: field,
-      to: value !== undefined && SECRET.test(field) ? '(secret)' : value,
+      to: value !== undefined && SECRET.test(field) ? HIDDEN : value,
       effect: 'refused',
       why: 'not-admitted',
       detail: message,
@@ -117,7 +117,7 @@ function refOf({ metadata: { namespace, name } }: AnyObject): ObjectRef {
 }
 
 function foreseen({ path, from, to }: FieldChange, [effect, why, detail]: Verdict): ForeseenChange {
-  const shown = (value: unknown) => (value !== undefined && SECRET.test(path) ? '(secret)' : shownValue(value));
+  const shown = (value: unknown) => (value !== undefined && SECRET.test(path) ? HIDDEN : shownValue(value));
   return { path, from: shown(from), to: shown(to), effect, why, ...(detail === undefined ? {} : { detail }) };
 }
 
@@ -152,8 +152,11 @@ function needsOf({ old, next, host }: VmChange): Needs {
     (old.status?.pendingChanges ?? []).map((pending) => [pending.path, pending]),
   );
   for (const one of asked) {
-    const running = waiting.has(one.path) ? waiting.get(one.path)?.from : one.from;
-    const back = one.to !== HIDDEN && running?.slice(0, MAX_SHOWN) === one.to?.slice(0, MAX_SHOWN);
+    const known = waiting.get(one.path);
+    const running = known === undefined ? one.from : known.from;
+    // What is shown as a secret is the same before and after: whether it is taken back cannot be seen.
+    const back =
+      known !== undefined && one.from !== one.to && running?.slice(0, MAX_SHOWN) === one.to?.slice(0, MAX_SHOWN);
     if (back) waiting.delete(one.path);
     else waiting.set(one.path, { ...one, from: running });
   }
@@ -224,6 +227,8 @@ function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdi
   }
   if (/^spec\.disks\[[^\]]+\]\.reclaimPolicy$/.test(leaf.path)) return ['live', 'at-deletion'];
   const asked = needs.asked.find(({ path }) => covers(path, processPath(leaf)));
+  // Its value is the host's and the loop's to know.
+  if (process === 'kept' && processPath(leaf) !== leaf.path) return ['restart', 'secrets-compared'];
   return asked === undefined ? ['live', 'no-other-process'] : processVerdict(asked.path, needs, process);
 }
 

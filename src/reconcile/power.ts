@@ -6,7 +6,7 @@ import type { Decision, Subject } from './decision.ts';
 import { act, blocked, wait } from './decision.ts';
 import { decideEnd, decideRestart } from './ends.ts';
 import { awaitsImage, decideUselessJob } from './images.ts';
-import { decideForwards, networkProblem, withPorts } from './network.ts';
+import { decideBridges, decideForwards, networkProblem, withPorts } from './network.ts';
 import type { SeenProcess } from './observed.ts';
 import { acceleratorOf, qemuProblem, toolProblem } from './readiness.ts';
 import type { LaunchRecord, OwnershipRecord } from './record.ts';
@@ -163,6 +163,8 @@ function decideRunning(subject: Subject, record: OwnershipRecord, process: Proce
   if (unfit !== undefined) return unfit;
   const growth = decideLiveGrowth(subject, record, process.diskBytes ?? new Map());
   if (growth !== undefined) return growth;
+  const join = decideBridges(subject, record);
+  if (join !== undefined) return join;
   if (problem !== undefined) return problem;
   const forwards = decideForwards(subject, record);
   if (forwards !== undefined) return forwards;

@@ -7,6 +7,7 @@ import { formatQuantity } from '../api/quantity.ts';
 import type { Phase, VirtualMachine, VirtualMachineStatus } from '../api/virtual-machine.ts';
 import { isPaused } from './decide.ts';
 import { clockTime, type Decision, type Subject } from './decision.ts';
+import { agentFinding, guestOf, knownAddresses, unseenAgentFinding } from './guest-status.ts';
 import { historyOf, newsOf, sentenceOf } from './history.ts';
 import { interfacesOf } from './interface-status.ts';
 import type { SeenProcess } from './observed.ts';
@@ -76,6 +77,8 @@ function unseenFindings(vm: VirtualMachine, pass: Extract<Pass, { kind: 'unseen'
     { type: 'HostReachable', status: reason === 'HostUnreachable' ? 'False' : 'Unknown', reason, message },
     { type: 'DisksReady', status: 'Unknown', reason, message: 'the host cannot be seen' },
   ];
+  const agent = unseenAgentFinding(vm.status?.conditions, reason);
+  if (agent !== undefined) findings.push(agent);
   if (vm.metadata.deletionTimestamp !== undefined)
     findings.push({ type: 'DeletionBlocked', status: 'True', reason, message });
   if (!pass.hostKnown) findings.push({ type: 'Stalled', status: 'True', reason, message });
@@ -120,6 +123,8 @@ function seenFindings(vm: VirtualMachine, pass: SeenPass): Finding[] {
     { type: 'HostReachable', status: 'True', reason: 'Ready', message: 'the host was looked at' },
     disksFinding(pass),
   ];
+  const agent = agentFinding(processOf(pass), vm.status?.conditions);
+  if (agent !== undefined) findings.push(agent);
   const stalled = decision.kind === 'blocked' && !paused;
   if (stalled) findings.push({ type: 'Stalled', status: 'True', reason, message });
   const holdsUp = decision.kind === 'blocked' || decision.reason === 'GuestIgnoresPowerdown';
@@ -210,7 +215,8 @@ function seenFacts(vm: VirtualMachine, pass: SeenPass): Partial<VirtualMachineSt
     vcpus: launch?.spec.vcpus,
     memory: launch === undefined ? undefined : formatQuantity(launch.spec.memoryMiB * 1_048_576),
     disks: record === undefined ? vm.status?.disks : disksOf(pass, record),
-    ...interfacesOf(launch?.spec.networks),
+    guest: present ? guestOf(process, vm.status) : undefined,
+    ...interfacesOf(launch?.spec.networks, knownAddresses(process, vm.status)),
     pendingChanges: pending.length > 0 ? pending.slice(0, 64).map((change) => bounded(change)) : undefined,
     lastExit:
       end === undefined

@@ -1,5 +1,6 @@
 /** How a process is ended: asked, then told, then made to. Each step is noted on the host before it is taken. */
 import { hostShutdownOf } from '../api/host-shutdown.ts';
+import type { VmAction } from './action.ts';
 import { act, clockTime, type Decision, type SeenVm, type Subject, wait } from './decision.ts';
 import type { SeenProcess } from './observed.ts';
 import type { StopMarker } from './record.ts';
@@ -11,6 +12,7 @@ const RESEND_IGNORED_MS = 30_000;
 const STEP_MS = 5_000;
 
 type Process = Extract<SeenProcess, { kind: 'present' }>;
+type StopAction = Extract<VmAction, { type: 'stop' }>;
 
 /** The marker of a stop of this very process that is still wanted. */
 export function stopUnderWay({ folder }: SeenVm, process: Process): StopMarker | undefined {
@@ -27,15 +29,16 @@ export function decideStop(
 ): Decision {
   const { vm, seen } = subject;
   const { reason, message } = options;
-  const step = (name: 'powerdown' | 'quit' | 'terminate' | 'kill', detail = '', afresh = false) =>
-    act({ type: 'stop', step: name, reason, ...(afresh ? { afresh } : {}) }, 'Stopping', `${message}${detail}`);
+  const step = (name: 'powerdown' | 'quit' | 'terminate' | 'kill', detail = '', more: Partial<StopAction> = {}) =>
+    act({ type: 'stop', step: name, reason, ...more }, 'Stopping', `${message}${detail}`);
   const marker = stopUnderWay(seen, process);
   const asks = reason === 'StoppedByRequest' || reason === 'HostShutdown';
   const mode = vm.spec.powerState === 'ForcedOff' || !asks ? 'Hard' : vm.spec.powerOff.mode;
   if (mode !== 'Hard') {
     const soft = decideSoftStop(subject, process, marker, message);
-    const afresh = marker !== undefined && seen.at < marker.at;
-    if (soft === 'powerdown') return step('powerdown', ': asking the guest to power down', afresh);
+    const afresh: Partial<StopAction> = marker !== undefined && seen.at < marker.at ? { afresh: true } : {};
+    if (soft === 'powerdown')
+      return step('powerdown', ': asking the guest to power down', { ...afresh, ...byAgent(process, marker) });
     if (soft !== undefined) return soft;
   }
   if (marker?.terminateAt !== undefined)
@@ -44,6 +47,12 @@ export function decideStop(
     return later(seen.at, marker.quitAt, message) ?? step('terminate', ': SIGTERM, since QEMU did not quit');
   if (process.guest === 'silent') return step('terminate', ': SIGTERM, since the monitor does not answer');
   return step('quit', marker === undefined ? '' : ': the grace period is over, QEMU quits');
+}
+
+/** An agent is plainer than a button, which a desktop may take for sleep; where it leads nowhere, both are tried. */
+function byAgent({ agent }: Process, marker: StopMarker | undefined): Partial<StopAction> {
+  if (agent?.kind !== 'connected') return {};
+  return { agent: marker?.powerdownAt === undefined ? 'first' : 'too' };
 }
 
 function later(at: number, since: number, message: string): Decision | undefined {

@@ -14,23 +14,23 @@ import type { DiskRecord, OwnershipRecord } from './record.ts';
 
 /** Longest path of a UNIX socket, without its terminating zero. */
 const MAX_SOCKET_PATH = 107;
+const LONGEST_SOCKET = Object.values(FOLDER_FILES)
+  .filter((name) => name.endsWith('.sock'))
+  .reduce((longest, name) => (name.length > longest.length ? name : longest));
 const SECTOR_BYTES = 512;
 
 /** What about the storage only a person or a new spec can mend; undefined where all is well. */
 export function storageProblem(subject: Subject, record: OwnershipRecord): Decision | undefined {
   const { wanted } = subject;
-  const socket = `${wanted.folder}/${FOLDER_FILES.console}`;
+  const socket = `${wanted.folder}/${LONGEST_SOCKET}`;
   if (Buffer.byteLength(socket) > MAX_SOCKET_PATH) {
     return blocked(
       'PathTooLong',
       `${socket} has ${Buffer.byteLength(socket)} bytes; a UNIX socket's path has at most ${MAX_SOCKET_PATH}: use a shorter vmDir or vmName`,
     );
   }
-  const shared = wanted.disks.find(
-    ({ path }, index) => wanted.disks.findIndex((other) => other.path === path) !== index,
-  );
-  if (shared !== undefined)
-    return blocked('InvalidSpec', `disk ${shared.name}: ${shared.path} is another disk of this VM`);
+  const shared = sharedFileProblem(subject);
+  if (shared !== undefined) return shared;
   for (const disk of wanted.disks) {
     const problem =
       pathProblem(subject, disk.path, `disk ${disk.name}`) ?? diskProblem(subject, disk, record.disks[disk.name]);
@@ -39,6 +39,23 @@ export function storageProblem(subject: Subject, record: OwnershipRecord): Decis
   for (const { name, path } of wanted.launch.cdroms) {
     const problem = pathProblem(subject, path, `cdrom ${name}`) ?? isoProblem(subject, name, path);
     if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+/** One file may not be two disks, nor a disk and an ISO image, whatever names lead to it. */
+function sharedFileProblem({ wanted, seen }: Subject): Decision | undefined {
+  const disks = new Map<string, string>();
+  const all = [
+    ...wanted.disks.map(({ name, path }) => ({ what: `disk ${name}`, path, isDisk: true })),
+    ...wanted.launch.cdroms.map(({ name, path }) => ({ what: `cdrom ${name}`, path, isDisk: false })),
+  ];
+  for (const { what, path, isDisk } of all) {
+    const resolved = seen.files.get(path)?.resolved ?? path;
+    const through = resolved === path ? path : `${path} (really ${resolved})`;
+    const other = disks.get(resolved);
+    if (other !== undefined) return blocked('InvalidSpec', `${what}: ${through} is ${other} of this VM as well`);
+    if (isDisk) disks.set(resolved, what);
   }
   return undefined;
 }
@@ -163,16 +180,17 @@ function foreignFileProblem(
 ): Decision | undefined {
   if (noted !== undefined && noted.state !== 'attached') return undefined;
   const what = `disk ${disk.name}`;
+  // Whatever is no qcow2 is taken for raw, a text file as well: to set that format would be the next refusal.
+  if (noted === undefined && file.format === 'raw' && (file.virtualBytes ?? 0) % SECTOR_BYTES !== 0) {
+    const odd = `${disk.path} is ${file.virtualBytes} bytes long, no whole number of ${SECTOR_BYTES}-byte sectors`;
+    return blocked('DiskFormatMismatch', `${what}: ${odd}: it is no disk image`);
+  }
   if (noted === undefined && file.format !== disk.format) {
     const holds =
       file.format === undefined
         ? `the header of ${disk.path} cannot be read, so that nobody knows whether it is ${disk.format}`
         : `${disk.path} holds a ${file.format} image, the spec says ${disk.format}; set format: ${file.format}`;
     return blocked('DiskFormatMismatch', `${what}: ${holds}`);
-  }
-  if (noted === undefined && disk.format === 'raw' && (file.virtualBytes ?? 0) % SECTOR_BYTES !== 0) {
-    const odd = `${disk.path} is ${file.virtualBytes} bytes long, no whole number of ${SECTOR_BYTES}-byte sectors`;
-    return blocked('DiskFormatMismatch', `${what}: ${odd}: it is no disk image`);
   }
   return disk.format === 'raw' || file.refersTo === undefined
     ? undefined

@@ -45,6 +45,7 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
     otherFolders: new Set(others.filter(({ record }) => record.kind !== 'absent').map(({ path }) => real(path))),
     ports: seen.ports,
     portClaims: others.flatMap(portClaimsOf),
+    bridges: seen.bridges,
     facts: seen.facts,
     secret,
     heard: around.heardEnd(wanted.folder),

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the sample guest: a bootable x86_64 BIOS disk with Debian's cloud kernel and busybox, without root.
-# It reaches a shell on its serial console, answers the ACPI power button and panics on request (pvpanic).
+# It reaches a shell on its serial console, answers the ACPI power button, panics on request (pvpanic) and runs the
+# QEMU guest agent.
 #
 #   build-linux-guest.sh           build it, or find it in the cache; the path is the last line on stdout
 #   build-linux-guest.sh --check   only say what is missing
@@ -50,6 +51,20 @@ kernel_package() {
   apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-.*cloud/ { print $2; exit }'
 }
 
+# The agent is linked against shared libraries: their packages, and those that these need.
+agent_packages() {
+  found=qemu-guest-agent more=$found
+  while [ -n "$more" ]; do
+    # shellcheck disable=SC2086
+    needed=$(apt-cache depends --important $more 2>/dev/null | awk '$1 ~ /Depends:$/ && $2 ~ /^lib/ { print $2 }' | sort -u)
+    more=''
+    for package in $needed; do
+      case " $found " in *" $package "*) ;; *) found="$found $package" more="$more $package" ;; esac
+    done
+  done
+  echo "$found"
+}
+
 # --- the guest's own files ---------------------------------------------------------------------------------
 
 MODULES="virtio_pci virtio_blk virtio_net virtio_scsi virtio_balloon virtio_console virtio-rng button evdev
@@ -80,6 +95,7 @@ INIT
 ::sysinit:/etc/rc
 ttyS0::respawn:-/bin/sh
 tty1::respawn:-/bin/sh
+::once:/etc/agent
 ::respawn:/sbin/acpid -f -c /etc/acpi -a /etc/acpid.conf -l /var/log/acpid.log
 ::shutdown:/bin/umount /disk
 ::ctrlaltdel:/sbin/reboot
@@ -104,6 +120,30 @@ for net in /sys/class/net/eth*; do
 done
 exit 0
 RC
+
+  # Without udev nobody names the ports of /dev/virtio-ports.
+  cat >"$1/etc/agent" <<'AGENT'
+#!/bin/sh
+mkdir -p /dev/virtio-ports
+for port in /sys/class/virtio-ports/*; do
+  [ -s "$port/name" ] && ln -sf "../${port##*/}" "/dev/virtio-ports/$(cat "$port/name")"
+done
+port=/dev/virtio-ports/org.qemu.guest_agent.0
+[ -e "$port" ] || exit 0
+exec qemu-ga -m virtio-serial -p "$port" -t /run
+AGENT
+
+  # What the agent runs to switch off (-h), restart (-r) or halt (-H).
+  cat >"$1/sbin/shutdown" <<'SHUTDOWN'
+#!/bin/sh
+case $1 in -r) exec reboot ;; -H) exec halt ;; *) echo 'Switching off, as the agent was asked.' >/dev/console; exec poweroff ;; esac
+SHUTDOWN
+
+  cat >"$1/etc/os-release" <<'OSRELEASE'
+PRETTY_NAME="Linux with busybox"
+NAME="Linux"
+ID=linux
+OSRELEASE
 
   cat >"$1/etc/profile" <<'PROFILE'
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root PS1='linux:\w# '
@@ -139,22 +179,34 @@ UDHCPC
 
   printf 'root:x:0:0:root:/root:/bin/sh\n' >"$1/etc/passwd"
   printf 'root:x:0:\n' >"$1/etc/group"
-  chmod 755 "$1/init" "$1/etc/rc" "$1/etc/acpi/power-off" "$1/usr/share/udhcpc/default.script"
+  chmod 755 "$1/init" "$1/etc/rc" "$1/etc/agent" "$1/sbin/shutdown" "$1/etc/acpi/power-off" "$1/usr/share/udhcpc/default.script"
 }
 
-build_initrd() { # kernel tree, busybox, initrd folder, output
+# The agent and the libraries that its own loader finds for it.
+add_agent() { # agent tree, initrd folder
+  loader=$(find "$1" -name 'ld-linux-x86-64.so.2' | head -n 1)
+  folders=$(find "$1" -name '*.so.*' ! -path '*/gconv/*' | sed 's|/[^/]*$||' | sort -u | tr '\n' ':')
+  mkdir -p "$2/lib64" "$2/lib/x86_64-linux-gnu"
+  cp -L "$loader" "$2/lib64/ld-linux-x86-64.so.2"
+  "$loader" --library-path "$folders" --list "$1/usr/sbin/qemu-ga" | awk '$2 == "=>" { print $3 }' |
+    while read -r library; do cp -L "$library" "$2/lib/x86_64-linux-gnu/"; done
+  cp "$1/usr/sbin/qemu-ga" "$2/usr/sbin/qemu-ga"
+}
+
+build_initrd() { # kernel tree, busybox, agent tree, initrd folder, output
   release=$(ls "$1/lib/modules")
   "$2" depmod -b "$1" "$release"
-  write_guest_files "$3"
-  cp "$2" "$3/bin/busybox"
-  ln -s busybox "$3/bin/sh"
+  write_guest_files "$4"
+  cp "$2" "$4/bin/busybox"
+  ln -s busybox "$4/bin/sh"
+  add_agent "$3" "$4"
   module_files "$1/lib/modules/$release/modules.dep" | while read -r file; do
-    mkdir -p "$3/lib/modules/$release/${file%/*}"
-    cp "$1/lib/modules/$release/$file" "$3/lib/modules/$release/$file"
+    mkdir -p "$4/lib/modules/$release/${file%/*}"
+    cp "$1/lib/modules/$release/$file" "$4/lib/modules/$release/$file"
   done
-  "$2" depmod -b "$3" "$release"
-  for module in $MODULES; do echo "$module"; done >"$3/etc/modules"
-  (cd "$3" && find . | sort | "$2" cpio -o -H newc -R 0:0 2>/dev/null | gzip -6n) >"$4"
+  "$2" depmod -b "$4" "$release"
+  for module in $MODULES; do echo "$module"; done >"$4/etc/modules"
+  (cd "$4" && find . | sort | "$2" cpio -o -H newc -R 0:0 2>/dev/null | gzip -6n) >"$5"
 }
 
 # --- the disk ----------------------------------------------------------------------------------------------
@@ -184,18 +236,19 @@ SYSLINUX
 hash_of() { sha256sum | cut -c1-12; }
 
 build() { # image
-  say "Building the sample Linux disk (once; about 28 MB of Debian packages)"
+  say "Building the sample Linux disk (once; about 33 MB of Debian packages)"
   work=$(mktemp -d "$cache/build.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   trap 'exit 130' INT HUP TERM
-  mkdir "$work/deb" "$work/kernel" "$work/busybox" "$work/initrd"
+  mkdir "$work/deb" "$work/kernel" "$work/busybox" "$work/agent" "$work/initrd"
   # shellcheck disable=SC2086
   (cd "$work/deb" && as_apt download $packages) >&2 ||
     fail "apt-get could not download $packages. Bring its lists up to date with: sudo apt-get update"
   dpkg-deb -x "$work"/deb/linux-image-*.deb "$work/kernel"
   dpkg-deb -x "$work"/deb/busybox-static_*.deb "$work/busybox"
+  for package in "$work"/deb/qemu-guest-agent_*.deb "$work"/deb/lib*.deb; do dpkg-deb -x "$package" "$work/agent"; done
   say "Packing kernel, $(echo "$MODULES" | wc -w) modules and busybox"
-  build_initrd "$work/kernel" "$work/busybox/bin/busybox" "$work/initrd" "$work/initrd.gz"
+  build_initrd "$work/kernel" "$work/busybox/bin/busybox" "$work/agent" "$work/initrd" "$work/initrd.gz"
   build_disk "$work"/kernel/boot/vmlinuz-* "$work/initrd.gz" "$work" "$work/disk.qcow2"
   mv "$work/disk.qcow2" "$1"
   say "Built $1"
@@ -204,7 +257,7 @@ build() { # image
 check_tools
 kernel=$(kernel_package)
 [ -n "$kernel" ] || uris=''
-packages="$kernel busybox-static"
+packages="$kernel busybox-static $(agent_packages)"
 # shellcheck disable=SC2086
 [ -z "$kernel" ] || uris=$(as_apt --print-uris download $packages 2>/dev/null || true)
 

@@ -1,8 +1,9 @@
 /** Objects through the command line: what is printed, what is refused, what is kept. No machine is started. */
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, isAbsolute } from 'node:path';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
-import { CliRig } from './support/cli-rig.ts';
+import { CliRig, MAIN } from './support/cli-rig.ts';
 
 const VM = 'virtualmachine.qemu-operator.dev';
 /** Only the store is of interest here. */
@@ -204,6 +205,12 @@ test('edit ends where only the comment with the refusal changes', async () => {
   expect(refused).toMatchObject({ code: 1, stderr: /^error: .*spec\.architecture.*\n.*no valid changes were saved/ });
   expect(readFileSync(`${EDITOR}.seen.2`, 'utf8')).toMatch(/^# .*x86_64/m);
   expect(existsSync(`${EDITOR}.seen.3`)).toBe(false);
+});
+
+test.each(['/', dirname(MAIN)])('advice that is given in %s works elsewhere too', async (cwd) => {
+  const { stderr } = await ownRig().ok(['get', 'qvm'], { cwd });
+  const [, program = '', entry = ''] = /\(see: (\S+) (\S+) run\)/.exec(stderr) ?? [];
+  expect([isAbsolute(program), entry]).toEqual([true, MAIN]);
 });
 
 test('a protected object is not deleted, and one that no host has seen goes at once', async () => {

@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeSshGuest } from '../guests/ssh.ts';
 import { CliRig, type Running } from './support/cli-rig.ts';
+import type { OnFinished } from './support/rig.ts';
 import { until } from './support/wait.ts';
 
 const cleanups: (() => Promise<void>)[] = [];
@@ -55,6 +56,13 @@ async function forwardsIn(name: string): Promise<string[]> {
   return [...answers.matchAll(/HOST_FORWARD\]\s+\d+\s+(\S+)/g)].map(([, address]) => address ?? '');
 }
 
+/** Ended with the test, whatever becomes of that. */
+function forwarding(onFinished: OnFinished, ...words: readonly string[]): Running {
+  const running = rig.start(['port-forward', ...words]);
+  onFinished(async () => void (await running.stop()));
+  return running;
+}
+
 const nothing = () => undefined;
 
 /** What comes back over one connection. */
@@ -91,10 +99,12 @@ test('a host key is the VM’s: kept under its uid, refused once it has changed,
   expect(known()).toHaveLength(2);
 });
 
-test('port-forward in kubectl’s words: several ports, errors by connection, nothing left after a signal', async () => {
+test('port-forward in kubectl’s words: several ports, errors by connection, nothing left after a signal', async ({
+  onTestFinished,
+}) => {
   await inGuest('web-1', 'true');
   await inGuest('web-1', 'nc -ll -p 80 -e /bin/cat >/dev/null 2>&1 </dev/null &');
-  const forward = rig.start(['port-forward', 'web-1', ':80', '0:81']);
+  const forward = forwarding(onTestFinished, 'web-1', ':80', '0:81');
   await forward.says(/-> 81\n/);
   const [echo, closed] = [portOf(forward, 80), portOf(forward, 81)];
   expect(
@@ -113,14 +123,16 @@ test('port-forward in kubectl’s words: several ports, errors by connection, no
   expect(await forwardsIn('web-1')).toEqual([]);
 });
 
-test('what a killed port-forward left is taken away by the next one; one that lives is not', async () => {
-  const killed = rig.start(['port-forward', 'web-1', ':80']);
+test('what a killed port-forward left is taken away by the next one; one that lives is not', async ({
+  onTestFinished,
+}) => {
+  const killed = forwarding(onTestFinished, 'web-1', ':80');
   await killed.says(/-> 80\n/);
-  const other = rig.start(['port-forward', 'web-1', ':80']);
+  const other = forwarding(onTestFinished, 'web-1', ':80');
   await other.says(/-> 80\n/);
   await killed.stop('SIGKILL');
   expect(await forwardsIn('web-1')).toHaveLength(2);
-  const third = rig.start(['port-forward', 'web-1', ':80']);
+  const third = forwarding(onTestFinished, 'web-1', ':80');
   await third.says(/-> 80\n/);
   expect(await forwardsIn('web-1')).toHaveLength(2);
   expect((await other.stop('SIGTERM')).code).toBe(143);

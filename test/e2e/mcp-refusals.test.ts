@@ -98,7 +98,12 @@ describe('arguments', () => {
       { status: 'Running' },
       { field: 'status', allowed: ['running', 'stopped', 'all'] },
     ],
-    ['a cursor that is none', 'list_vms', { cursor: 'abc' }, { field: 'cursor' }],
+    [
+      'a cursor that is none',
+      'list_vms',
+      { cursor: 'abc' },
+      { field: 'cursor', value: '"abc"', next: { tool: 'list_vms', arguments: {} } },
+    ],
     ['a number as text', 'manage_vm', create({ vcpus: '4' }), { field: 'vcpus' }],
     ['no CPU', 'manage_vm', create({ vcpus: 0 }), { field: 'vcpus' }],
     ['too many CPUs', 'manage_vm', create({ vcpus: 100_000 }), { field: 'vcpus' }],
@@ -157,7 +162,11 @@ describe('arguments', () => {
       vcpus: 2,
       memory: '2048M',
     });
-    expect(error).toMatchObject({ code: 'InvalidArgument' });
+    expect(error).toEqual({
+      code: 'InvalidArgument',
+      value: '"memory=2G, vcpus=2"',
+      next: { tool: 'list_vms', arguments: { filter_name: 'kept' } },
+    });
     expect(message).toContain('memory=2G');
   });
 
@@ -225,7 +234,11 @@ describe('what is there, and what is not', () => {
     mkdirSync(folder);
     for (const name of ['ubuntu-22.04.iso', 'debian-12.ISO', 'notes.txt']) writeFileSync(join(folder, name), '');
     const { error, message } = await refusal('manage_vm', create({ iso: join(folder, 'ubuntu.iso') }));
-    expect(error).toMatchObject({ code: 'ISONotFound', field: 'iso' });
+    expect(error).toMatchObject({
+      code: 'ISONotFound',
+      field: 'iso',
+      value: JSON.stringify(join(folder, 'ubuntu.iso')),
+    });
     expect(message).toContain('ubuntu-22.04.iso');
     expect(message).toContain('debian-12.ISO');
     expect(message).not.toContain('notes.txt');
@@ -236,7 +249,23 @@ describe('what is there, and what is not', () => {
 
   test('a disk in a folder that does not exist', async () => {
     const { error } = await refusal('manage_vm', create({ disk: `path=${place.root}/none/a.qcow2,size=1G` }));
-    expect(error).toMatchObject({ code: 'DiskMissing', field: 'disk' });
+    expect(error).toMatchObject({
+      code: 'DiskMissing',
+      field: 'disk',
+      value: expect.stringContaining('/none/a.qcow2'),
+    });
+  });
+
+  test('a disk with a suffix that is none names the parameter', async () => {
+    const { error } = await refusal('manage_vm', create({ disk: `path=${place.root}/a.vmdk,size=1M` }));
+    expect(error).toMatchObject({ code: 'InvalidSpec', field: 'disk', value: expect.stringContaining('a.vmdk') });
+  });
+
+  test('a disk that would shrink names what it has', async () => {
+    const disk = 'size=1M';
+    await mcp.call('manage_vm', { name: 'kept', action: 'modify', disk: 'size=2M' });
+    const { error } = await refusal('manage_vm', { name: 'kept', action: 'modify', disk });
+    expect(error).toEqual({ code: 'DiskCannotShrink', field: 'disk', value: '"size=1M"', allowed: ['>= 2M'] });
   });
 
   test('a disk that another VM has', async () => {

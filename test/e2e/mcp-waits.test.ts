@@ -74,8 +74,12 @@ test.each([
   const refused = await mcp.call('manage_vm', call);
   expect(refused).toMatchObject({
     success: false,
-    data: { error: { code, field: 'vm_dir' }, details: { removed: true } },
+    data: {
+      error: { code, field: 'vm_dir', value: JSON.stringify(vmDir), next: { tool: 'manage_vm' } },
+      details: { removed: true },
+    },
   });
+  expect(refused.data.error.next.arguments).toEqual({ ...call, vm_dir: undefined });
   expect(refused.message).toMatch(why);
   expect(readdirSync(place.store, { recursive: true }).map(String)).not.toContainEqual(
     expect.stringMatching('elsewhere'),

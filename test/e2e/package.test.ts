@@ -1,12 +1,13 @@
 /** What a user gets: the package, and the sample guest built by someone who is not root. */
-import { execFile, execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BUILD_SCRIPT } from '../guests/linux.ts';
 import { ordinaryUser } from '../ordinary-user.mjs';
+import { ROOT } from '../stages.mjs';
 import { packTarball } from '../tarball.mjs';
 
 const run = promisify(execFile);
@@ -32,6 +33,14 @@ test('the tarball holds the entry, the compiled product and the sample guest, an
   expect(entries).toMatch(/ package\/LICENSE$/m);
   expect(entries).not.toMatch(/ package\/(src|test|node_modules|dist\/setup)\//);
   expect(entries).not.toMatch(/\.ts$/m);
+});
+
+test('a clean clone says what to do before it can be packed', () => {
+  const clone = join(folder, 'clone');
+  cpSync(join(ROOT, 'test'), join(clone, 'test'), { recursive: true });
+  const { status, stderr } = spawnSync(process.execPath, [join(clone, 'test', 'build.mjs')], { encoding: 'utf8' });
+  expect(stderr).toBe('The packages that build it are not installed: run `npm ci` first.\n');
+  expect(status).toBe(1);
 });
 
 test('an ordinary user builds the sample guest, twice at once, and it is built once', async () => {

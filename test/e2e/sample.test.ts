@@ -12,6 +12,7 @@ import { strict } from '../../src/api/schema.ts';
 import { type Sample, sampleSchema } from '../../src/api/virtual-machine-monitor.ts';
 import { LocalShell } from '../../src/host/local-shell.ts';
 import type { RunOptions, RunResult } from '../../src/host/shell.ts';
+import { Agents } from '../../src/qemu/agents.ts';
 import { Monitors } from '../../src/qemu/monitors.ts';
 import { QmpClient } from '../../src/qemu/qmp.ts';
 import { Sampler } from '../../src/qemu/sample.ts';
@@ -42,7 +43,7 @@ beforeEach(async () => {
   guests = [];
   shell = new CountingShell();
   monitors = new Monitors(shell);
-  sampler = new Sampler(shell, monitors);
+  sampler = new Sampler(shell, monitors, new Agents(shell));
 });
 
 afterEach(async () => {

@@ -1,7 +1,7 @@
 /** Everything that can happen in the life of a VM, as data, and how it is done to a simulation. */
 import fc from 'fast-check';
 import type { VmAction } from '../../src/reconcile/action.ts';
-import type { GuestStatus } from '../../src/reconcile/observed.ts';
+import type { GuestStatus, SeenAgent } from '../../src/reconcile/observed.ts';
 import { folderOf, type Simulation } from './simulation.ts';
 
 export type LifeEvent =
@@ -12,9 +12,10 @@ export type LifeEvent =
   | { readonly type: 'paused'; readonly on: boolean }
   | { readonly type: 'end'; readonly how: 'powerdown' | 'quit' | 'signal' | 'crash' }
   | { readonly type: 'guest'; readonly guest: GuestStatus }
+  | { readonly type: 'agent'; readonly kind: SeenAgent['kind']; readonly obeys: boolean }
   | {
       readonly type: 'world';
-      readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'reboot';
+      readonly what: 'silent' | 'unreachable' | 'unmounted' | 'full' | 'stubborn' | 'port' | 'bridge' | 'reboot';
     }
   | { readonly type: 'secret'; readonly value: string | undefined }
   | { readonly type: 'clock'; readonly ms: number }
@@ -46,6 +47,7 @@ const edits = fc.constantFrom<Readonly<Record<string, unknown>>>(
   { updateStrategy: { type: 'Restart' } },
   { updateStrategy: { type: 'OnRestart' } },
   ...forwardings.map((hostForwards) => ({ networks: [{ name: 'net0', user: { hostForwards } }] })),
+  { networks: [{ name: 'net0', bridge: { name: 'br0' } }] },
   { powerOff: { mode: 'Hard' } },
   { powerOff: { mode: 'TrySoft', gracePeriodSeconds: 10 } },
   { cloudInit: { userData: 'a', userDataSecretRef: null } },
@@ -88,10 +90,18 @@ export const lifeEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
     }),
   },
   {
+    weight: 2,
+    arbitrary: fc.record({
+      type: fc.constant('agent'),
+      kind: fc.constantFrom<SeenAgent['kind']>('closed', 'mute', 'connected'),
+      obeys: fc.boolean(),
+    }),
+  },
+  {
     weight: 3,
     arbitrary: fc.record({
       type: fc.constant('world'),
-      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'reboot'),
+      what: fc.constantFrom('silent', 'unreachable', 'unmounted', 'full', 'stubborn', 'port', 'bridge', 'reboot'),
     }),
   },
   {
@@ -144,6 +154,12 @@ export async function happen(event: LifeEvent, to: Simulation): Promise<void> {
     }
     case 'guest':
       return world.setGuest(folderOf(), event.guest);
+    case 'agent':
+      world.agentsObey = event.obeys;
+      return world.setAgent(
+        folderOf(),
+        event.kind === 'mute' ? { kind: 'mute', reason: 'GuestAgentSilent' } : { kind: event.kind },
+      );
     case 'world':
       return changeWorld(to, event.what);
     case 'secret':
@@ -200,6 +216,9 @@ function changeWorld({ world }: Simulation, what: Extract<LifeEvent, { type: 'wo
       if (world.takenPorts.length > 0) world.takenPorts = [];
       else if (world.ports().every(({ hostPort }) => hostPort !== 8080)) world.takenPorts = [8080];
       return;
+    case 'bridge':
+      if (!world.bridges.delete('br0')) world.bridges.set('br0', new Set());
+      return;
     case 'reboot':
       world.reboot();
   }
@@ -224,8 +243,10 @@ export async function repair(to: Simulation): Promise<void> {
   const { world } = to;
   world.reachable = true;
   world.guestsObey = true;
+  world.agentsObey = true;
   world.freeBytes = 1e12;
   world.takenPorts = [];
+  if (!world.bridges.has('br0')) world.bridges.set('br0', new Set());
   for (const vmDir of world.vmDirs.values()) vmDir.mounted = true;
   for (const process of world.processes.values()) process.silent = false;
   to.controller.driver.fault = undefined;

@@ -1,6 +1,7 @@
 /** What a VM at rest must be, restated from the API's words and from the truth of the simulated world. */
 import { createHash } from 'node:crypto';
 import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
+import { tapName } from '../../src/api/networks.ts';
 import { parseQuantity } from '../../src/api/quantity.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { type OwnershipRecord, parseRecord } from '../../src/reconcile/record.ts';
@@ -71,12 +72,24 @@ function worldComplaints(simulation: Installation, vm: VirtualMachine): string[]
   if (process === undefined) return [...found, ...offComplaints(vm, world.ends.at(-1), record.nonce)];
   if (process.guest !== 'running' && vm.spec.restartPolicy !== 'Never') found.push(`the guest is ${process.guest}`);
   if (record.nonce !== vm.spec.restartedAt) found.push('the restart was not answered');
-  found.push(...forwardComplaints(vm, process.spec));
+  found.push(...networkComplaints(vm, process.spec, world));
   const differs = process.spec.vcpus !== vm.spec.vcpus || process.seed !== seedOf(simulation, vm);
   if (differs && vm.spec.updateStrategy.type === 'Restart' && process.guest === 'running')
     found.push('the change is not in force');
+  const connected = condition(vm, 'GuestAgentConnected')?.status === 'True';
+  if (connected !== (process.agent.kind === 'connected')) found.push(`the agent is ${process.agent.kind}`);
   if (differs && condition(vm, 'RestartRequired')?.status !== 'True') found.push('RestartRequired is not said');
   return found;
+}
+
+/** Another kind of network waits for the restart; ports of the same kind do not. */
+function networkComplaints(vm: VirtualMachine, launched: LaunchSpec, world: Simulation['world']): string[] {
+  const wanted = vm.spec.networks?.[0]?.bridge?.name;
+  const [network] = launched.networks;
+  if (network === undefined || wanted !== network.bridge) return [];
+  if (wanted === undefined) return forwardComplaints(vm, launched);
+  const joined = world.bridges.get(wanted)?.has(tapName(folderOf(), network.name)) === true;
+  return joined ? [] : [`${network.name} is not joined to ${wanted}`];
 }
 
 /** Every forward that is wanted is there with a port of its own, as status says, and no other. */

@@ -63,6 +63,8 @@ class Effects {
         return this.#launch(action);
       case 'forward':
         return this.#forward(action);
+      case 'join-bridge':
+        return [() => this.#join(action)];
       case 'resume':
         return [() => this.#resume()];
       case 'stop':
@@ -295,6 +297,7 @@ class Effects {
       seed: this.#folder.seed,
       guest: 'running',
       silent: false,
+      agent: { kind: 'closed' },
     };
     world.starts += 1;
     world.processes.set(process.pid, process);
@@ -340,6 +343,13 @@ class Effects {
     ];
   }
 
+  #join({ bridge, tap }: Of<'join-bridge'>): void {
+    const ports = this.#world.bridges.get(bridge);
+    if (ports === undefined || this.#world.processIn(this.#path) === undefined)
+      throw new EffectError('InternalError', 'Cannot find device');
+    ports.add(tap);
+  }
+
   #resume(): void {
     const process = this.#answering();
     if (process.guest === 'io-error' && this.#world.freeBytes < 1024) return;
@@ -351,7 +361,7 @@ class Effects {
     if (stop !== undefined) this.#folder.stop = JSON.stringify({ ...stop, withdrawn: true });
   }
 
-  #stop({ step, reason, afresh }: Of<'stop'>): Step[] {
+  #stop({ step, reason, afresh, agent }: Of<'stop'>): Step[] {
     const { process, stop: before } = this.#context;
     if (process.kind === 'absent') return [];
     const world = this.#world;
@@ -375,7 +385,8 @@ class Effects {
         if (step === 'terminate') world.end(found, 'signal');
         else if (step === 'kill') world.end(found, 'crash');
         else if (step === 'quit') world.end(this.#answering(), 'quit');
-        else world.pressPowerButton(this.#answering());
+        else if (agent === undefined || !world.askAgent(found) || agent === 'too')
+          world.pressPowerButton(this.#answering());
       },
     ];
   }

@@ -114,6 +114,7 @@ export class SimulatedHost implements HostDriver {
         folders,
         files: new Map([...paths].map((path) => [path, this.#file(path)])),
         ports: world.ports(),
+        bridges: new Map([...world.bridges].map(([name, ports]) => [name, { mtu: 1500, ports: new Set(ports) }])),
         strangers: [...world.processes.values()]
           .filter(({ pid }) => !owned.has(pid))
           .map(({ pid }) => ({ name: 'stranger', architecture: 'x86_64', pid })),
@@ -155,13 +156,17 @@ export class SimulatedHost implements HostDriver {
   #process(folder: string, asked: boolean, pidfile: number | undefined): SeenProcess {
     const process = pidfile === undefined ? undefined : this.#world.processes.get(pidfile);
     if (process === undefined) return { kind: 'absent', pidfileLeft: pidfile !== undefined };
-    const { pid, startTicks, startedAt, silent, diskBytes } = process;
+    const { pid, startTicks, startedAt, silent, diskBytes, agent } = process;
     const identity = { kind: 'present', pid, startTicks, startedAt } as const;
     if (silent || this.#ended) return { ...identity, guest: 'silent' };
     if (!asked) return { ...identity, guest: 'not-asked' };
     if (this.#listening.get(folder) !== pid) this.#heard.delete(folder);
     this.#listening.set(folder, pid);
-    return { ...identity, guest: process.guest, diskBytes: new Map(diskBytes), machine: 'pc-q35-10.0' };
+    const addresses = new Map(
+      agent.kind === 'connected' ? process.spec.networks.map(({ name }) => [name, ['10.0.2.15']]) : [],
+    );
+    const { guest } = process;
+    return { ...identity, guest, diskBytes: new Map(diskBytes), machine: 'pc-q35-10.0', agent, addresses };
   }
 
   #file(path: string): SeenFile {

@@ -4,9 +4,10 @@
  */
 import { Subject } from 'rxjs';
 import { forwardsOf, type LaunchSpec } from '../../src/api/effective-spec.ts';
+import { tapName } from '../../src/api/networks.ts';
 import type { Architecture, DiskFormat } from '../../src/api/virtual-machine.ts';
 import type { JobFailure, SeenJob } from '../../src/reconcile/job.ts';
-import type { GuestStatus, HeardEnd, HostFacts, SeenPort } from '../../src/reconcile/observed.ts';
+import type { GuestStatus, HeardEnd, HostFacts, SeenAgent, SeenPort } from '../../src/reconcile/observed.ts';
 
 export const GI = 1024 ** 3;
 
@@ -52,6 +53,7 @@ export interface SimulatedProcess {
   readonly seed?: string | undefined;
   guest: GuestStatus;
   silent: boolean;
+  agent: SeenAgent;
   /** When the guest will have powered itself off, asked to. */
   endsAt?: number | undefined;
 }
@@ -103,11 +105,15 @@ export class SimulatedWorld {
   reachable = true;
   /** Whether guests follow the power button. */
   guestsObey = true;
+  /** Whether guests follow their agents. */
+  agentsObey = true;
   /** Added to the clock of the test. */
   clockSkewMs = 0;
   freeBytes = 100 * GI;
   /** TCP ports of the loopback that a person's programs listen on. */
   takenPorts: number[] = [];
+  /** What is joined to each bridge. */
+  readonly bridges = new Map<string, Set<string>>([['br0', new Set()]]);
   readonly vmDirs = new Map<string, SimulatedVmDir>();
   readonly folders = new Map<string, SimulatedFolder>();
   readonly files = new Map<string, SimulatedFile>();
@@ -233,8 +239,24 @@ export class SimulatedWorld {
     process.endsAt ??= this.#now() + POWERDOWN_MS;
   }
 
+  /** False where there is no agent to ask. */
+  askAgent(process: SimulatedProcess): boolean {
+    if (process.agent.kind !== 'connected' || process.guest !== 'running') return false;
+    if (this.agentsObey) process.endsAt ??= this.#now() + POWERDOWN_MS;
+    return true;
+  }
+
+  setAgent(folder: string, agent: SeenAgent): void {
+    const process = this.processIn(folder);
+    if (process === undefined) return;
+    process.agent = agent;
+    this.events$.next({ type: 'guest', folder, event: 'AGENT_CHANGED' });
+  }
+
   end(process: SimulatedProcess, how: 'powerdown' | 'quit' | 'signal' | 'crash', heard?: HeardEnd): void {
     this.processes.delete(process.pid);
+    for (const { name } of process.spec.networks)
+      for (const ports of this.bridges.values()) ports.delete(tapName(process.folder, name));
     this.ends.push({ folder: process.folder, how, asked: process.endsAt !== undefined });
     const folder = this.folders.get(process.folder);
     if (folder !== undefined) {
@@ -261,6 +283,7 @@ export class SimulatedWorld {
   reboot(): void {
     for (const { folder } of this.processes.values()) this.ends.push({ folder, how: 'reboot', asked: false });
     this.processes.clear();
+    for (const ports of this.bridges.values()) ports.clear();
     this.bootID = `${this.bootID}+`;
   }
 }

@@ -51,7 +51,7 @@ export class Simulation {
 
   static async withHost(spec: Fields = {}): Promise<Simulation> {
     const simulation = new Simulation();
-    const document = hostDocument({ local: {}, vmDir: VM_DIR, allowedPaths: ['/'], ...spec });
+    const document = hostDocument({ local: {}, vmDir: VM_DIR, allowedPaths: ['/'], allowedBridges: ['*'], ...spec });
     await simulation.store.create(parseManifest(document));
     return simulation;
   }

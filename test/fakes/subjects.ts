@@ -89,6 +89,7 @@ export function subject(given: Given = {}): Subject {
     claims: new Map(),
     otherFolders: new Set(),
     ports: [],
+    bridges: new Map(),
     portClaims: [],
     facts: FACTS,
     secret: undefined,

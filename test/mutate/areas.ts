@@ -34,7 +34,7 @@ export const AREAS: readonly Area[] = [
   },
   {
     name: 'status',
-    files: ['status', 'phase'].map((name) => `src/reconcile/${name}.ts`),
+    files: ['status', 'guest-status', 'phase'].map((name) => `src/reconcile/${name}.ts`),
     tests: ['test/unit/{status,phase}*.test.ts'],
   },
 ];

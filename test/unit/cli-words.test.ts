@@ -4,6 +4,7 @@ import { ConflictError, InvalidObjectError, NotFoundError } from '../../src/api/
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { split } from '../../src/cli/annotate.ts';
 import { headerOf, rowOf, valueAt } from '../../src/cli/columns.ts';
+import { describeVm } from '../../src/cli/describe-vm.ts';
 import { differenceOf } from '../../src/cli/difference.ts';
 import { humanAge, parseDuration } from '../../src/cli/duration.ts';
 import { exitCodeOf, sentenceOf } from '../../src/cli/exit-codes.ts';
@@ -105,6 +106,24 @@ describe('targets', () => {
   });
 });
 
+test('a VM in full tells its guest and all of its addresses', () => {
+  const vm: VirtualMachine = {
+    ...storedVm({ hostName: 'h1' }),
+    status: {
+      guest: { os: 'Debian GNU/Linux 12', hostname: 'web', clockOffsetSeconds: -20 },
+      interfaces: [
+        { name: 'net0', mac: '52:54:00:00:00:01', ips: ['10.0.2.15', 'fec0::1'] },
+        { name: 'net1', mac: '52:54:00:00:00:02' },
+      ],
+    },
+  };
+  const sheet = describeVm(vm, 0).join('\n');
+  expect(sheet).toMatch(/System: +Debian GNU\/Linux 12\n +Host name: +web\n +Clock: +20 s behind the host's/);
+  expect(sheet).toMatch(
+    /net0 +52:54:00:00:00:01 +user +10\.0\.2\.15, fec0::1 +<none>\n +net1 +52:54:00:00:00:02 +user +<unknown> +<none>/,
+  );
+});
+
 describe('columns', () => {
   const vm: VirtualMachine = {
     ...storedVm({ hostName: 'h1', memory: '1Gi' }, { labels: { app: 'web' } }),
@@ -144,6 +163,19 @@ describe('columns', () => {
     expect(valueAt(vm, '.status.conditions[?(@.type=="Ready")].status')).toBe('True');
     expect(valueAt(vm, '.status.conditions[?(@.type=="Gone")].status')).toBeUndefined();
     expect(valueAt(vm, '.status.metrics.cpu.percent')).toBeUndefined();
+  });
+  test('the address is the first of any interface', () => {
+    const interfaces = [
+      { name: 'net0', mac: '52:54:00:00:00:01' },
+      { name: 'net1', mac: '52:54:00:00:00:02', ips: ['10.0.0.5', '10.0.0.6'] },
+    ];
+    const found = { ...vm, status: { ...vm.status, interfaces } };
+    const wide = { ...plain, wide: true };
+    const at = headerOf('VirtualMachine', wide).indexOf('IP');
+    expect(rowOf(found, wide, 0)[at]).toBe('10.0.0.5');
+    expect(rowOf(vm, wide, 0)[at]).toBe('<none>');
+    expect(valueAt(found, '.status.interfaces[1].ips[1]')).toBe('10.0.0.6');
+    expect(valueAt(found, '.status.interfaces[0].ips[0]')).toBeUndefined();
   });
   test('line up, and keep their widths for the rows that follow', () => {
     const table = new Table();

@@ -78,6 +78,9 @@ test('a VM with nothing but itself', () => {
     ...['-object', 'rng-random,id=rng0,filename=/dev/urandom'],
     ...['-device', 'virtio-rng-pci,rng=rng0'],
     ...['-device', 'pvpanic'],
+    ...['-chardev', 'socket,id=qga0,path=/vms/web/agent.sock,server=on,wait=off'],
+    ...['-device', 'virtio-serial-pci,id=serial0'],
+    ...['-device', 'virtserialport,bus=serial0.0,chardev=qga0,id=agent0,name=org.qemu.guest_agent.0'],
   ]);
 });
 
@@ -218,6 +221,24 @@ test('ports of the host that lead to the guest', () => {
   ]);
 });
 
+describe('a bridge', () => {
+  const networks = [{ name: 'net0', mac: '52:54:00:00:00:01', bridge: 'br0' }];
+
+  test("root's QEMU makes the interface itself, by a name that no other VM or network has", () => {
+    expect(json(argv({ networks }), '-netdev')).toEqual([
+      { type: 'tap', ifname: 'qo2e146142d6d', script: 'no', downscript: 'no', id: 'net-net0' },
+    ]);
+    expect(argv({ networks })).toContain('-sandbox');
+  });
+
+  test("an ordinary user's is joined by the helper, which gains no rights under a sandbox", () => {
+    const words = argv({ networks }, { bridgeHelper: '/helper' });
+    expect(json(words, '-netdev')).toEqual([{ type: 'bridge', br: 'br0', helper: '/helper', id: 'net-net0' }]);
+    expect(words).not.toContain('-sandbox');
+    expect(argv({}, { bridgeHelper: '/helper' })).toContain('-sandbox');
+  });
+});
+
 describe('graphics', () => {
   const INPUT = ['qemu-xhci,id=usb0', 'usb-tablet,bus=usb0.0', 'usb-kbd,bus=usb0.0'];
 
@@ -226,14 +247,22 @@ describe('graphics', () => {
     ['arm64', ARM, ['pvpanic-pci', 'virtio-gpu-pci']],
   ] as const)('on %s', (architecture, qemu, devices) => {
     const words = argv({ architecture, vnc: true }, { qemu });
-    expect(values(words, '-device').slice(2)).toEqual([...devices, ...INPUT]);
+    expect(values(words, '-device').slice(2, -2)).toEqual([...devices, ...INPUT]);
     expect(values(words, '-vnc')).toEqual(['unix:/vms/web/vnc.sock,password=on']);
   });
 
   test('none unless asked for', () => {
-    expect(values(argv(), '-device').slice(2)).toEqual(['pvpanic']);
+    expect(values(argv(), '-device').slice(2, -2)).toEqual(['pvpanic']);
     expect(argv()).not.toContain('-vnc');
   });
+});
+
+test('the port of the agent stands behind every other device: it moves none to another slot', () => {
+  const spec = { vnc: true, networks: [{ name: 'net0', mac: '52:54:00:00:00:01' }] };
+  expect(argv(spec).slice(-4)).toEqual([
+    ...['-device', 'virtio-serial-pci,id=serial0'],
+    ...['-device', 'virtserialport,bus=serial0.0,chardev=qga0,id=agent0,name=org.qemu.guest_agent.0'],
+  ]);
 });
 
 test('the seed is the last device, so that none moves where it comes or goes; no part of its content is in the words', () => {
@@ -270,6 +299,7 @@ test('a comma in a name or a path stays one value', () => {
     'socket,id=qmp0,path=/vms/a,,b,,c/qmp.sock,server=on,wait=off',
     'socket,id=qmp1,path=/vms/a,,b,,c/qmp-user.sock,server=on,wait=off',
     'socket,id=con0,path=/vms/a,,b,,c/console.sock,server=on,wait=off,logfile=/vms/a,,b,,c/console.log,logappend=on',
+    'socket,id=qga0,path=/vms/a,,b,,c/agent.sock,server=on,wait=off',
   ]);
   expect(values(words, '-vnc')).toEqual(['unix:/vms/a,,b,,c/vnc.sock,password=on']);
   expect(values(words, '-pidfile')).toEqual(['/vms/a,b,c/qemu.pid']);

@@ -51,7 +51,7 @@ describe('names', () => {
     for (const { version, kind } of versions) {
       const schema = version?.schema.openAPIV3Schema;
       for (const { jsonPath } of version?.additionalPrinterColumns ?? []) {
-        const path = String(jsonPath).replaceAll(/\[\?.*?\]/g, '[]');
+        const path = String(jsonPath).replaceAll(/\[(\?.*?|\*|\d+)\]/g, '[]');
         const known = path.startsWith('.metadata.') || nodes.some((node) => node.path === `${kind}${path}`);
         expect(known, `${kind} ${jsonPath}`).toBe(true);
       }

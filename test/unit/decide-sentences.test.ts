@@ -174,7 +174,7 @@ sentences('disks', [
     "disk data: a file that is created outside the VM's folder ends in .qcow2, .raw or .img; /data/passwd does not",
     data({ size: '1Gi', path: '/data/passwd' }, noFile('/data/passwd')),
   ],
-  ['disk data: /vms/web-1/root.qcow2 is another disk of this VM', data({ path: ROOT }, file())],
+  ['disk data: /vms/web-1/root.qcow2 is disk root of this VM as well', data({ path: ROOT }, file())],
   [
     'disk data was /data/a.qcow2 (qcow2) before; its file was left untouched: use another name for /data/a.qcow2',
     data({ format: 'raw' }, here({ format: 'raw' }), { format: 'qcow2' }),
@@ -188,6 +188,10 @@ sentences('disks', [
   [
     'disk data: /data/a.qcow2 cannot be read by the user that runs QEMU; mend its owner or mode',
     data({}, here({ readable: false })),
+  ],
+  [
+    'disk data: /data/a.qcow2 is 9 bytes long, no whole number of 512-byte sectors: it is no disk image',
+    data({}, file({ resolved: '/data/a.qcow2', format: 'raw', virtualBytes: 9 })),
   ],
   [
     'disk data: /data/a.qcow2 holds a qcow2 image, the spec says raw; set format: qcow2',
@@ -240,7 +244,7 @@ sentences('paths', [
     { ...data({}, here()), seen: { claims: new Map([[DATA, 'default/b']]) } },
   ],
   [
-    "/vms/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/web-1/console.sock has 114 bytes; a UNIX socket's path has at most 107: use a shorter vmDir or vmName",
+    "/vms/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/web-1/qmp-user.sock has 115 bytes; a UNIX socket's path has at most 107: use a shorter vmDir or vmName",
     {
       ...ABSENT,
       spec: { vmDir: `/vms/${'x'.repeat(90)}` },

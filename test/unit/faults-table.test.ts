@@ -48,6 +48,7 @@ const FAULTS: readonly (readonly [fault: string, holds?: string])[] = [
   ['clock jumps', '-86400000'],
   ['two controllers on one store'],
   ['two stores on one host'],
+  ['agent that never answers', '/dev/virtio-ports/org.qemu.guest_agent.0'],
 ];
 
 const COLUMNS = ['Fault', 'Test file', 'Test', 'Real part used', 'What was seen'];

@@ -271,6 +271,7 @@ test('a launch that fails is told once, with the next attempt, and not with ever
     diskBytes: new Map(),
     guest: 'running',
     silent: false,
+    agent: { kind: 'closed' },
   });
   await simulation.edit({ spec: { powerState: 'PoweredOn' } });
   await simulation.pass(600_000);

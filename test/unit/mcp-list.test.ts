@@ -33,6 +33,10 @@ test('one VM in full', async () => {
       vcpus: 4,
       memory: '512Mi',
       disks: [{ name: 'root', path: '/vms/web/root.qcow2', virtualSize: '30Gi', state: 'Created' }],
+      interfaces: [
+        { name: 'net0', mac: '52:54:00:00:00:01', ips: ['10.0.2.15', 'fec0::1'] },
+        { name: 'net1', mac: '52:54:00:00:00:02' },
+      ],
     },
   });
   const { data } = await bench.call('list_vms');
@@ -53,6 +57,7 @@ test('one VM in full', async () => {
       host: 'localhost',
       namespace: 'default',
       phase: 'Running',
+      ips: ['10.0.2.15', 'fec0::1'],
     },
   ]);
 });

@@ -40,6 +40,17 @@ describe('the disk parameter', () => {
   ])('not %j', (text) => {
     expect(() => parseDisk(text, en)).toThrow(/disk: /);
   });
+
+  test.each(['9999999T', '0.5G', '512K', '5000T', '0'])(
+    'the size %s alone is at fault, and the bounds are told',
+    (size) => {
+      const at = `disk: "${size}" must be a whole size such as 20G or 512M, from 1M to 4096T`;
+      expect(() => parseDisk(`path=/a.qcow2,size=${size}`, en)).toThrow(at);
+    },
+  );
+  test.each(['1M', '4096T', '4P'])('the size %s is one', (size) => {
+    expect(parseDisk(`size=${size}`, en)).toHaveProperty('size');
+  });
 });
 
 test.each([
@@ -308,7 +319,10 @@ test('a stall is a refusal with its reason, in the language of the server', asyn
     { uid: vm.metadata.uid },
   );
   const answer = await call;
-  expect(answer).toMatchObject({ success: false, data: { error: { code: 'StorageMissing', field: 'disk' } } });
+  expect(answer).toMatchObject({
+    success: false,
+    data: { error: { code: 'StorageMissing', field: 'disk', next: { tool: 'list_vms' } } },
+  });
   expect(answer.message).toBe('虚拟机x start失败：存储缺失（/vms/x is gone）');
 });
 

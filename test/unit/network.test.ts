@@ -1,13 +1,14 @@
 /** Ports of the host: which are free, which are chosen, and what is said of those that are taken. */
 import { describe, expect, test } from 'vitest';
 import type { LaunchSpec } from '../../src/api/effective-spec.ts';
-import type { HostForward } from '../../src/api/networks.ts';
+import { type HostForward, tapName } from '../../src/api/networks.ts';
 import { decide } from '../../src/reconcile/decide.ts';
-import type { Subject } from '../../src/reconcile/decision.ts';
+import type { SeenVm, Subject } from '../../src/reconcile/decision.ts';
 import { networkProblem, withPorts } from '../../src/reconcile/network.ts';
 import type { SeenPort } from '../../src/reconcile/observed.ts';
 import { type OwnershipRecord, withRefusals } from '../../src/reconcile/record.ts';
-import { type Given, GONE, someRecord, subject } from '../fakes/subjects.ts';
+import { FACTS } from '../fakes/simulated-world.ts';
+import { type Given, GONE, someHost, someRecord, subject } from '../fakes/subjects.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -118,6 +119,54 @@ describe('a port that was asked for', () => {
     expect(problem(wanting([], {}, { spec: { networks } }))).toBe(
       'InvalidSpec: networks a and b: 127.0.0.1:8080/TCP and 0.0.0.0:8080/TCP are the same port of the host',
     );
+  });
+});
+
+describe('a bridge', () => {
+  const networks = [{ name: 'net0', bridge: { name: 'br0' } }];
+  const bridges = (...ports: string[]) => new Map([['br0', { mtu: 1400, ports: new Set(ports) }]]);
+  const idle = (seen: Given['seen'], allowedBridges: readonly string[] = ['*']) =>
+    wanting([], seen, { spec: { networks }, host: someHost({ allowedBridges }) });
+
+  test('is no problem where the host has it and allows it', () => {
+    expect(problem(idle({ bridges: bridges() }))).toBeUndefined();
+    expect(problem(idle({ bridges: bridges() }, ['br1', 'br0']))).toBeUndefined();
+  });
+
+  test.each<[string, Subject, string]>([
+    [
+      'that the host does not allow',
+      idle({ bridges: bridges() }, ['br1']),
+      'BridgeNotAllowed: network net0: br0 is none of the allowedBridges of Host localhost (br1)',
+    ],
+    [
+      'that the host does not have',
+      idle({ bridges: new Map([['br7', { mtu: 1500, ports: new Set<string>() }]]) }),
+      'BridgeNotFound: network net0: the host has no bridge br0; there is br7. Make it: ip link add br0 type bridge',
+    ],
+    [
+      'that an ordinary user has no rights to',
+      idle({ bridges: bridges(), facts: { ...FACTS, uid: 1000 } }),
+      `BridgeNotAllowed: network net0: an ordinary user's QEMU joins a bridge by qemu-bridge-helper, which has no rights here: chmod u+s it as root, and write "allow br0" into /etc/qemu/bridge.conf`,
+    ],
+  ])('%s', (_what, asked, said) => {
+    expect(problem(asked)).toBe(said);
+  });
+
+  test('an ordinary user may join by the helper', () => {
+    expect(problem(idle({ bridges: bridges(), facts: { ...FACTS, uid: 1000, bridgeHelper: '/h' } }))).toBeUndefined();
+  });
+
+  test("root's running guest is joined where it is not", () => {
+    const tap = tapName('/vms/web-1', 'net0');
+    const host = someHost({ allowedBridges: ['*'] });
+    const running = (seen: Partial<SeenVm>) => decide(subject({ spec: { networks }, host, seen }));
+    expect(running({ bridges: bridges(tap) })).toMatchObject({ kind: 'settled' });
+    expect(running({ bridges: bridges() })).toMatchObject({
+      action: { type: 'join-bridge', bridge: 'br0', tap, mtu: 1400 },
+    });
+    const facts = { ...FACTS, uid: 1000, bridgeHelper: '/h' };
+    expect(running({ bridges: bridges(), facts })).toMatchObject({ kind: 'settled' });
   });
 });
 

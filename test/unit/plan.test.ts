@@ -45,6 +45,8 @@ test('another Secret counts as another value', () => {
   expect(plan(ref('a'), ref('b'))).toMatchObject({
     process: 'kept',
     waiting: ['spec.cloudInit.userData'],
-    changes: [{ path: 'spec.cloudInit.userDataSecretRef.name', from: 'a', to: 'b', effect: 'restart' }],
+    changes: [
+      { path: 'spec.cloudInit.userDataSecretRef.name', from: 'a', to: 'b', effect: 'restart', why: 'secrets-compared' },
+    ],
   });
 });

@@ -2,7 +2,15 @@
 import { expect, test } from 'vitest';
 import { parseProbe } from '../../src/qemu/probe.ts';
 
-const REQUEST = { vmDirs: ['/vms'], logs: [], paths: [], ports: true, bootIdFile: '', machineIdFile: '' };
+const REQUEST = {
+  vmDirs: ['/vms'],
+  logs: [],
+  paths: [],
+  ports: true,
+  bridges: true,
+  bootIdFile: '',
+  machineIdFile: '',
+};
 
 test('who listens on which port: IPv4, IPv6 that means both, and no other', () => {
   const lines = [

@@ -4,6 +4,8 @@ import { describe, expect, test } from 'vitest';
 import type { LaunchSpec } from '../../src/api/effective-spec.ts';
 import { strict } from '../../src/api/schema.ts';
 import { sampleSchema } from '../../src/api/virtual-machine-monitor.ts';
+import type { InterfaceReading } from '../../src/qemu/agents.ts';
+import { byteFigures } from '../../src/qemu/sample-bytes.ts';
 import { type Looks, sampleOf, type VmLook } from '../../src/qemu/sample-figures.ts';
 import { parseHostLook } from '../../src/qemu/sample-host.ts';
 import type { Answer, MonitorReading, PacketCounters } from '../../src/qemu/sample-monitor.ts';
@@ -94,6 +96,80 @@ describe('a first sample', () => {
         { metric: 'rates', reason: 'FirstSample' },
         { metric: 'networks[net0].bytes', reason: 'NoByteCounters' },
       ],
+    });
+  });
+});
+
+describe('bytes of the network, as the guest counts them', () => {
+  const MAC = spec.networks[0]?.mac ?? '';
+  const reading = (atMs: number, receiveBytes?: number, transmitBytes = 0): InterfaceReading => ({
+    atMs,
+    interfaces: [{ mac: MAC, ips: [], transmitBytes, ...(receiveBytes === undefined ? {} : { receiveBytes }) }],
+  });
+  const former = (interfaces?: VmLook['interfaces']) => ({ ...look(), interfaces });
+  const rows: readonly (readonly [string, VmLook['interfaces'], VmLook | undefined, unknown, unknown])[] = [
+    ['no agent', undefined, former(), {}, ['bytes', 'NoByteCounters']],
+    ['an agent that is late', 'late', former(reading(1)), {}, ['bytes', 'GuestAgentSilent']],
+    ['an agent that does not tell', reading(9_000), former(), {}, ['bytes', 'GuestDoesNotReport']],
+    [
+      'an agent that does not know the interface',
+      { atMs: 9, interfaces: [] },
+      former(),
+      {},
+      ['bytes', 'GuestDoesNotReport'],
+    ],
+    ['a first look', reading(9_000, 5, 7), undefined, { receiveBytes: 5, transmitBytes: 7 }, undefined],
+    [
+      'an agent that is new',
+      reading(9_000, 5),
+      former(),
+      { receiveBytes: 5, transmitBytes: 0 },
+      ['byteRates', 'FirstSample'],
+    ],
+    [
+      'one that was late before',
+      reading(9_000, 5),
+      former('late'),
+      { receiveBytes: 5, transmitBytes: 0 },
+      ['byteRates', 'GuestAgentSilent'],
+    ],
+    ['looks too near', reading(9_000, 5), former(reading(8_801, 1)), { receiveBytes: 5, transmitBytes: 0 }, undefined],
+    [
+      'a guest that started again',
+      reading(9_000, 5),
+      former(reading(8_000, 6)),
+      { receiveBytes: 5, transmitBytes: 0 },
+      ['byteRates', 'CounterReset'],
+    ],
+    [
+      'one whose sent bytes began anew',
+      reading(9_000, 5),
+      former(reading(8_000, 5, 1)),
+      { receiveBytes: 5, transmitBytes: 0 },
+      ['byteRates', 'CounterReset'],
+    ],
+    [
+      'two looks',
+      reading(9_000, 3_005, 100),
+      former(reading(7_000, 5, 100)),
+      { receiveBytes: 3_005, transmitBytes: 100, receiveBytesPerSecond: 1_500, transmitBytesPerSecond: 0 },
+      undefined,
+    ],
+  ];
+  test.each(rows)('%s', (_what, to, earlier, figures, lacks) => {
+    const found = byteFigures(MAC.toUpperCase(), to, earlier);
+    expect([found.figures, found.lacks && [found.lacks.figure, found.lacks.reason]]).toEqual([figures, lacks]);
+  });
+
+  test('stand in the sample', () => {
+    const sample = sampleOf({
+      spec,
+      before: former('late'),
+      now: { ...look({ uptimeMs: 12_000 }), interfaces: reading(1, 5) },
+    });
+    expect(sample.networks).toEqual([{ name: 'net0', receiveBytes: 5, transmitBytes: 0 }]);
+    expect(reasons({ spec, before: former('late'), now: { ...look(), interfaces: reading(1, 5) } })).toMatchObject({
+      'networks[net0].byteRates': 'GuestAgentSilent',
     });
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { decide } from '../../src/reconcile/decide.ts';
-import type { GuestStatus } from '../../src/reconcile/observed.ts';
-import { type Given, GONE, NOON, subject } from '../fakes/subjects.ts';
+import type { GuestStatus, SeenAgent, SeenProcess } from '../../src/reconcile/observed.ts';
+import { type Given, GONE, NOON, present, subject } from '../fakes/subjects.ts';
 
 const SECOND = 1_000;
 const off = (given: Given = {}, powerOff: object = {}): unknown => {
@@ -72,6 +72,38 @@ describe('Soft', () => {
   ];
   test.each(rows)('%s', (_sentence, given, expected) => {
     expect(soft(given)).toEqual(expected);
+  });
+});
+
+describe('a guest with an agent', () => {
+  const asks = (agent: SeenAgent, given: Given = {}) => {
+    const spec = { powerState: 'PoweredOff' };
+    const decision = decide(
+      subject({ spec, process: { ...(present('running') as object), agent } as SeenProcess, ...given }),
+    );
+    return decision.kind === 'act' ? decision.action : decision.kind;
+  };
+  const powerdown = { type: 'stop', step: 'powerdown', reason: 'StoppedByRequest' };
+
+  test('is asked by it first, and by the button too if it is still there', () => {
+    expect(asks({ kind: 'connected' })).toEqual({ ...powerdown, agent: 'first' });
+    expect(asks({ kind: 'connected' }, asked(5))).toEqual({ ...powerdown, agent: 'too' });
+    expect(asks({ kind: 'connected' }, { stop: { pid: 1, powerdownAt: NOON } })).toEqual({
+      ...powerdown,
+      agent: 'first',
+    });
+  });
+  test('that does not answer is asked by the button alone', () => {
+    expect(asks({ kind: 'mute', reason: 'GuestAgentSilent' })).toEqual(powerdown);
+    expect(asks({ kind: 'closed' })).toEqual(powerdown);
+  });
+  test('is not asked where there is no grace', () => {
+    const spec = { powerState: 'ForcedOff' };
+    expect(asks({ kind: 'connected' }, { spec })).toEqual({ type: 'stop', step: 'quit', reason: 'StoppedByRequest' });
+  });
+  test('is asked anew when the clock was set back', () => {
+    const stop = { at: NOON + 3_600_000, powerdownAt: NOON + 3_600_000 };
+    expect(asks({ kind: 'connected' }, { stop })).toEqual({ ...powerdown, afresh: true, agent: 'too' });
   });
 });
 

@@ -44,7 +44,7 @@ function data(disk: object, seen: ReturnType<typeof file> | undefined, noted?: o
 }
 const cdroms = (...paths: string[]) => ({ cdroms: paths.map((path, index) => ({ name: `cd${index}`, path })) });
 const long = (length: number): Given => {
-  const vmDir = `/vms/${'x'.repeat(length - '/vms//web-1/console.sock'.length)}`;
+  const vmDir = `/vms/${'x'.repeat(length - '/vms//web-1/qmp-user.sock'.length)}`;
   return {
     ...NEW,
     ...ABSENT,

@@ -65,6 +65,11 @@ table('an existing file', [
     'attach-disk',
   ],
   ['that cannot be read is not', data({}, here({ readable: false })), 'blocked DiskMissing'],
+  [
+    'that another disk of the VM leads to, through a link, is not',
+    data({ path: '/data/link/root.qcow2' }, here({ resolved: ROOT })),
+    'blocked InvalidSpec',
+  ],
   ['with a backing file inside allowedPaths is', data({}, here({ refersTo: '/data/base.qcow2' })), 'attach-disk'],
   ['with a backing file outside is not', data({}, here({ refersTo: '/etc/shadow' })), 'blocked PathNotAllowed'],
   [
@@ -193,6 +198,7 @@ table('names', [
 
 table('an ISO image', [
   ['that is there', cdrom(iso()), 'launch'],
+  ['that is, through a link, a disk of the VM', cdrom(iso({ resolved: ROOT })), 'blocked InvalidSpec'],
   ['that is not', cdrom(noFile('/data/a.iso')), 'blocked ISONotFound'],
   ['that is a directory', cdrom(iso({ type: 'other' })), 'blocked ISONotFound'],
   ['that cannot be read', cdrom(iso({ readable: false })), 'blocked ISONotFound'],

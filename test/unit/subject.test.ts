@@ -35,6 +35,7 @@ function seenWith(folders: readonly SeenFolder[], resolved: Readonly<Record<stri
     folders: new Map(folders.map((one) => [one.path, one])),
     files: new Map(Object.entries(resolved).map(([path, real]) => [path, file({ resolved: real })])),
     ports: [],
+    bridges: new Map(),
     strangers: [],
     facts: FACTS,
   };

@@ -1,15 +1,16 @@
 /** action modify: memory and vCPUs (with a restart where the VM runs) and the growth of a disk. */
 import { findCondition } from '../../api/conditions.ts';
 import { type EffectiveDisk, effectiveSpec } from '../../api/effective-spec.ts';
+import { quoteValue } from '../../api/errors.ts';
 import { formatQuantity, parseQuantity, qemuSize, toMiB } from '../../api/quantity.ts';
 import type { DiskSpec, VirtualMachine } from '../../api/virtual-machine.ts';
 import { firstVersion } from '../../store/watching.ts';
 import { parseDisk, parseMemory } from '../disk-argument.ts';
-import { type Envelope, Refusal } from '../envelope.ts';
+import { type Envelope, type ErrorDetail, Refusal } from '../envelope.ts';
 import { askLookAtVm, now } from '../looks.ts';
 import { patchDisks, seenSizeOf, sizeOf } from './disks.ts';
 import { rehearse } from './dry-run.ts';
-import { endingOf, goneWhileWaiting, isCurrent, stalled, unfinished } from './outcome.ts';
+import { endingOf, goneWhileWaiting, isCurrent, lookAgain, stalled, unfinished } from './outcome.ts';
 import { isSettledRunning, isStopped } from './power.ts';
 import { answer, type Call, type ExistingVm } from './request.ts';
 
@@ -42,7 +43,8 @@ export async function modify(call: Call, found: ExistingVm): Promise<Envelope> {
   if (fields.length === 0 && plan.disk === undefined && isInForce(vm)) {
     throw new Refusal(context.say.nothingToChange(args.name, plan.same.join(', ')), {
       code: 'InvalidArgument',
-      allowed: [],
+      value: quoteValue(plan.same.join(', ')),
+      next: lookAgain(args),
     });
   }
   const needsProcess = fields.includes('memory') || fields.includes('vcpus') || pendingOf(vm, args);
@@ -143,12 +145,15 @@ async function planDisk(call: Call, found: ExistingVm, plan: Plan): Promise<void
   const { args, context } = call;
   if (args.disk === undefined) return;
   const { path, size } = parseDisk(args.disk, context.say);
-  if (size === undefined) throw diskRefusal(context.say.diskSizeNeeded());
+  if (size === undefined) throw diskRefusal(call, context.say.diskSizeNeeded());
   const disk = targetOf(call, found, path);
   const bytes = parseQuantity(size) ?? 0;
   if (disk.format === 'raw') await requireRawGrown(call, found.vm, disk, bytes);
   const before = sizeOf(found.vm, disk) ?? 0;
-  if (bytes < before) throw diskRefusal(context.say.diskCannotShrink(disk.path, qemuSize(before)), 'DiskCannotShrink');
+  if (bytes < before) {
+    const message = context.say.diskCannotShrink(disk.path, qemuSize(before));
+    throw diskRefusal(call, message, { code: 'DiskCannotShrink', allowed: [`>= ${qemuSize(before)}`] });
+  }
   if (bytes === disk.sizeBytes) {
     plan.same.push(`disk=path=${disk.path},size=${qemuSize(bytes)}`);
     return;
@@ -157,31 +162,29 @@ async function planDisk(call: Call, found: ExistingVm, plan: Plan): Promise<void
   plan.details['disk'] = { path: disk.path, before: qemuSize(before), after: qemuSize(bytes) };
 }
 
-function diskRefusal(message: string, code = 'InvalidArgument', allowed?: readonly string[]): Refusal {
-  return new Refusal(message, { code, field: 'disk', ...(allowed === undefined ? {} : { allowed }) });
+function diskRefusal({ args }: Call, message: string, more: Partial<ErrorDetail> = {}): Refusal {
+  return new Refusal(message, { code: 'InvalidArgument', field: 'disk', value: quoteValue(args.disk), ...more });
 }
 
-function targetOf({ context }: Call, { vm, host }: ExistingVm, path: string | undefined): EffectiveDisk {
+function targetOf(call: Call, { vm, host }: ExistingVm, path: string | undefined): EffectiveDisk {
+  const { say } = call.context;
   const { disks } = effectiveSpec(vm, host);
   const paths = disks.map((disk) => disk.path);
   const found = path === undefined ? disks[0] : disks.find((disk) => disk.path === path);
-  if (found === undefined)
-    throw diskRefusal(context.say.diskUnknown(path ?? '', paths.join(', ')), 'InvalidArgument', paths);
+  if (found === undefined) throw diskRefusal(call, say.diskUnknown(path ?? '', paths.join(', ')), { allowed: paths });
   if (path === undefined && disks.length > 1)
-    throw diskRefusal(context.say.diskPathNeeded(paths.join(', ')), 'InvalidArgument', paths);
+    throw diskRefusal(call, say.diskPathNeeded(paths.join(', ')), { allowed: paths });
   return found;
 }
 
 /** A raw file is grown by hand; a look may be older than that. */
-async function requireRawGrown(
-  { args, context }: Call,
-  vm: VirtualMachine,
-  disk: EffectiveDisk,
-  bytes: number,
-): Promise<void> {
+async function requireRawGrown(call: Call, vm: VirtualMachine, disk: EffectiveDisk, bytes: number): Promise<void> {
+  const { args, context } = call;
   const isGrown = (seen: VirtualMachine) => (seenSizeOf(seen, disk) ?? 0) >= bytes;
   if (isGrown(vm)) return;
-  const refusal = diskRefusal(context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes), 'RawDiskNotGrown');
+  const message = context.say.rawDiskNotGrown(disk.path, qemuSize(bytes), bytes);
+  const next = { tool: 'manage_vm', arguments: args };
+  const refusal = diskRefusal(call, message, { code: 'RawDiskNotGrown', next });
   if (args.dry_run === true) throw refusal;
   await askLookAtVm(context.store, vm);
   const fresh = await firstVersion(context.store, 'VirtualMachine', {

@@ -1,9 +1,9 @@
 /** Waiting until a change was seen on the host, and the answer to each way that may go. */
 import { findCondition, isTrue } from '../../api/conditions.ts';
-import { oneLine } from '../../api/errors.ts';
+import { oneLine, quoteValue } from '../../api/errors.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
 import { firstVersion } from '../../store/watching.ts';
-import { type Envelope, Refusal } from '../envelope.ts';
+import { type Envelope, type NextCall, Refusal } from '../envelope.ts';
 import { answer, type Call, timeLeft } from './request.ts';
 
 /** What a version of the object means for the call. `unfinished` ends the waiting: nothing more will come in time. */
@@ -79,11 +79,13 @@ export function unfinished(call: Call, vm: VirtualMachine, more: Readonly<Record
     completed: false,
     phase,
     message: why,
-    next_call: {
-      tool: 'list_vms',
-      arguments: { filter_name: args.name, ...(args.host === undefined ? {} : { host: args.host }) },
-    },
+    next_call: lookAgain(args),
   });
+}
+
+/** The call that shows how the VM is by then. */
+export function lookAgain({ name, host }: Call['args']): NextCall {
+  return { tool: 'list_vms', arguments: { filter_name: name, ...(host === undefined ? {} : { host }) } };
 }
 
 /** The refusal where the loop cannot go on without a person or another spec. */
@@ -93,16 +95,41 @@ export function stalled(
   details: Readonly<Record<string, unknown>> = {},
 ): Refusal {
   const why = context.say.why(reason, message);
-  const field = FIELDS[reason];
+  const field = fieldOf(reason, message);
+  const asked = field === undefined ? undefined : args[field];
   return new Refusal(
     context.say.failed(args.name, args.action, why),
-    { code: reason, field },
+    {
+      code: reason,
+      field,
+      value: asked === undefined ? undefined : quoteValue(asked),
+      next: nextCall(args, field),
+    },
     { details: { ...details, completed: false, phase: vm.status?.phase, message } },
   );
 }
 
-/** Which parameter a stall speaks of. */
-const FIELDS: Readonly<Record<string, string | undefined>> = {
+type Field = keyof Call['args'];
+
+/** What helps: without a vm_dir it is the host's; a VM that exists shows when the host was mended. */
+function nextCall(args: Call['args'], field: Field | undefined): NextCall | undefined {
+  if (args.action !== 'create') return lookAgain(args);
+  const { vm_dir: _refused, ...rest } = args;
+  return field === 'vm_dir' && args.vm_dir !== undefined ? { tool: 'manage_vm', arguments: rest } : undefined;
+}
+
+/** Which parameter a stall speaks of: its reason tells, or the part of the VM that its sentence begins with. */
+function fieldOf(reason: string, message: string): Field | undefined {
+  return FIELDS[reason] ?? PARTS.find(([beginning]) => message.startsWith(beginning))?.[1];
+}
+
+const PARTS: readonly (readonly [string, Field])[] = [
+  ['disk ', 'disk'],
+  ['cdrom ', 'iso'],
+  ['vmDir ', 'vm_dir'],
+];
+
+const FIELDS: Readonly<Record<string, Field | undefined>> = {
   ISONotFound: 'iso',
   ISOWrongArchitecture: 'iso',
   DiskMissing: 'disk',

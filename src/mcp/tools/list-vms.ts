@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { findCondition } from '../../api/conditions.ts';
 import { vmNameOf } from '../../api/effective-spec.ts';
-import { oneLine } from '../../api/errors.ts';
+import { oneLine, quoteValue } from '../../api/errors.ts';
 import { DEFAULT_VM_DIR, type Host } from '../../api/host.ts';
 import { parseQuantity, qemuSize } from '../../api/quantity.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
@@ -129,6 +129,7 @@ function managedVm(vm: VirtualMachine, host: Host): ListedVm {
   const disks = shownDisks(vm, host).map(({ path, size, format }) => ({ path, size, format }));
   const ready = findCondition(status?.conditions, 'Ready');
   const memory = parseQuantity(status?.memory ?? spec.memory);
+  const ips = (status?.interfaces ?? []).flatMap((one) => one.ips ?? []);
   return {
     name: vmNameOf(vm),
     arch: spec.architecture,
@@ -141,6 +142,7 @@ function managedVm(vm: VirtualMachine, host: Host): ListedVm {
     host: host.metadata.name,
     namespace: metadata.namespace,
     phase: status?.phase ?? 'Pending',
+    ...(ips.length === 0 ? {} : { ips }),
     // A VM that is as wanted needs no words.
     ...(ready === undefined || ready.status === 'True'
       ? {}
@@ -195,10 +197,13 @@ function positionOf(cursor: string, { say }: ToolContext): string {
   const text = Buffer.from(cursor, 'base64url').toString();
   if (text.split('\u0000').length === 4) return text;
   const allowed = say.cursorInvalid();
-  throw new Refusal(say.wrongForm({ field: 'cursor', value: '"…"', allowed }), {
+  const value = quoteValue(cursor);
+  throw new Refusal(say.wrongForm({ field: 'cursor', value, allowed }), {
     code: 'InvalidArgument',
     field: 'cursor',
+    value,
     allowed: [allowed],
+    next: { tool: 'list_vms', arguments: {} },
   });
 }
 

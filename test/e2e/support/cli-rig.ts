@@ -18,6 +18,8 @@ export interface Ended {
 export interface RunOptions {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
+  /** Default: the rig's own folder. */
+  readonly cwd?: string;
 }
 
 /** A command that runs. */
@@ -92,9 +94,9 @@ export class CliRig {
     };
   }
 
-  start(words: readonly string[], { input, env = {} }: RunOptions = {}): Running {
+  start(words: readonly string[], { input, env = {}, cwd = this.root }: RunOptions = {}): Running {
     const child = spawn(process.execPath, [MAIN, ...words], {
-      cwd: this.root,
+      cwd,
       env: { ...this.env, ...env },
       stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     });
