@@ -13,6 +13,7 @@ import {
   type VmContext,
 } from '../reconcile/driver.ts';
 import type { HeardEnd, HostFacts, Look, SeenFolder, SeenHost } from '../reconcile/observed.ts';
+import { markerText } from '../reconcile/record.ts';
 import { Addresses } from './addresses.ts';
 import { Agents } from './agents.ts';
 import { runUnfenced, standIns } from './effect-script.ts';
@@ -184,7 +185,7 @@ export class QemuDriver implements HostDriver {
     const former = seen?.marker.session;
     const args = [
       seen?.line ?? '',
-      JSON.stringify(next),
+      markerText(next),
       former === undefined ? '' : String(former.pid),
       former === undefined ? '' : String(former.startTicks),
     ];

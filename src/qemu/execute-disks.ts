@@ -1,6 +1,6 @@
 /** The actions on disks: made, copied from images, attached, grown, noted, removed. */
 import type { EffectiveDisk } from '../api/effective-spec.ts';
-import { type DiskRecord, type OwnershipRecord, reclaimOf } from '../reconcile/record.ts';
+import { type DiskRecord, type OwnershipRecord, reclaimOf, recordText } from '../reconcile/record.ts';
 import { CANCEL_COPY, copyScript, FINISH_COPY, partialFile, START_COPY } from './copy-job.ts';
 import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
 import * as scripts from './scripts.ts';
@@ -33,11 +33,7 @@ export const DISK_EXECUTORS: Pick<Executors, DiskAction> = {
       }),
     ),
   'grow-disk': ({ disk, toBytes }, hands) =>
-    run(hands, scripts.GROW_DISK, [
-      disk.path,
-      String(toBytes),
-      JSON.stringify(sized(recordOf(hands), disk.name, toBytes)),
-    ]),
+    run(hands, scripts.GROW_DISK, [disk.path, String(toBytes), recordText(sized(recordOf(hands), disk.name, toBytes))]),
   'grow-disk-live': growLive,
   'note-disk': ({ disk, sizeBytes }, hands) =>
     writeRecord(hands, (record) => {
@@ -97,9 +93,9 @@ function createDisk({ disk }: ActionOf<'create-disk'>, hands: Hands): Promise<un
     disk.format,
     String(disk.sizeBytes ?? 0),
     started ? 'resumed' : 'new',
-    JSON.stringify(withDisk(record, disk.name, { ...entry, state: 'creating' })),
-    JSON.stringify(withDisk(record, disk.name, { ...entry, state: 'created' })),
-    JSON.stringify(withoutDisk(record, disk.name)),
+    recordText(withDisk(record, disk.name, { ...entry, state: 'creating' })),
+    recordText(withDisk(record, disk.name, { ...entry, state: 'created' })),
+    recordText(withoutDisk(record, disk.name)),
   ]);
 }
 
@@ -110,7 +106,7 @@ function startCopy({ disk, image, bootID, attempt, nonce }: ActionOf<'start-copy
     START_COPY,
     [
       copyScript({ folder, vmDir, disk, partial: disk.path + suffixOf(hands), image, bootID, attempt, nonce }),
-      JSON.stringify(withDisk(recordOf(hands), disk.name, { ...diskEntry(disk), state: 'creating' })),
+      recordText(withDisk(recordOf(hands), disk.name, { ...diskEntry(disk), state: 'creating' })),
     ],
     { refusal: 'ImageDownloadFailed' },
   );
@@ -121,8 +117,8 @@ function finishCopy({ disk }: ActionOf<'finish-copy'>, hands: Hands): Promise<un
   return run(hands, FINISH_COPY, [
     disk.path,
     disk.path + suffixOf(hands),
-    JSON.stringify(withDisk(record, disk.name, { ...diskEntry(disk), state: 'created' })),
-    JSON.stringify(withoutDisk(record, disk.name)),
+    recordText(withDisk(record, disk.name, { ...diskEntry(disk), state: 'created' })),
+    recordText(withoutDisk(record, disk.name)),
   ]);
 }
 
@@ -137,7 +133,7 @@ function cancelCopy({ job }: ActionOf<'cancel-copy'>, hands: Hands): Promise<unk
     String(job.startTicks),
     unfinished ? noted.path + suffixOf(hands) : '',
     unfinished && image !== undefined ? (partialFile(vmDir, image) ?? '') : '',
-    JSON.stringify(unfinished ? withoutDisk(record, job.disk) : record),
+    recordText(unfinished ? withoutDisk(record, job.disk) : record),
   ]);
 }
 

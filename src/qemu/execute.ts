@@ -3,7 +3,13 @@ import { launchDigest } from '../api/effective-spec.ts';
 import { DialError } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
-import { allocatedPorts, type OwnershipRecord, RECORD_VERSION, type StopMarker } from '../reconcile/record.ts';
+import {
+  allocatedPorts,
+  type OwnershipRecord,
+  RECORD_VERSION,
+  recordText,
+  type StopMarker,
+} from '../reconcile/record.ts';
 import { commandLine } from './cmdline.ts';
 import { standIns } from './effect-script.ts';
 import { DISK_EXECUTORS } from './execute-disks.ts';
@@ -14,7 +20,7 @@ import * as scripts from './scripts.ts';
 import { seedImage } from './seed.ts';
 
 const EXECUTORS: Executors = {
-  'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [JSON.stringify(newRecord(hands.context))]),
+  'claim-folder': (_action, hands) => run(hands, scripts.CLAIM_FOLDER, [recordText(newRecord(hands.context))]),
   adopt: ({ nonce }, hands) => {
     const { uid, namespace, name, storeUID } = hands.context;
     return writeRecord(hands, ({ nonce: _answered, ...record }) => ({
@@ -116,9 +122,9 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
     hands,
     scripts.LAUNCH,
     [
-      JSON.stringify(record),
-      JSON.stringify({ ...next, launch: { ...entry, state: 'starting' } }),
-      JSON.stringify({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
+      recordText(record),
+      recordText({ ...next, launch: { ...entry, state: 'starting' } }),
+      recordText({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
       context.seed === undefined ? '' : seedImage(context.seed).toString('base64'),
       ...argv,
@@ -170,5 +176,5 @@ function noteEnd({ reason, message, crashes }: ActionOf<'note-end'>, hands: Hand
   const next: OwnershipRecord = never
     ? { ...record, off: true }
     : { ...record, end: { reason, message, at: stand.now, crashes, digest } };
-  return run(hands, scripts.NOTE_END, [JSON.stringify(next)], { stand });
+  return run(hands, scripts.NOTE_END, [recordText(next)], { stand });
 }

@@ -2,7 +2,7 @@
 import type { RunResult, Shell } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
-import type { OwnershipRecord } from '../reconcile/record.ts';
+import { type OwnershipRecord, recordText } from '../reconcile/record.ts';
 import type { Agents } from './agents.ts';
 import { type EffectPlace, runEffect, type StandIns, standIns } from './effect-script.ts';
 import type { Monitors } from './monitors.ts';
@@ -35,7 +35,7 @@ export function recordOf({ context }: Hands): OwnershipRecord {
 }
 
 export function writeRecord(hands: Hands, change: (record: OwnershipRecord) => OwnershipRecord): Promise<RunResult> {
-  return run(hands, WRITE_RECORD, [JSON.stringify(change(recordOf(hands)))]);
+  return run(hands, WRITE_RECORD, [recordText(change(recordOf(hands)))]);
 }
 
 export async function monitorOf({ monitors, context }: Hands) {

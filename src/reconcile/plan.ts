@@ -41,7 +41,7 @@ export function planVm(change: VmChange): Foreseen {
   );
   // What follows from a change elsewhere, as the display that a CD-ROM brings along.
   const derived = needs.asked
-    .filter(({ path }) => !leaves.some((leaf) => covers(path, processPath(leaf))))
+    .filter(({ path }) => !leaves.some((leaf) => covers(path, launchPath(leaf))))
     .map((one) => foreseen({ path: one.path, from: one.from, to: one.to }, processVerdict(one.path, needs, process)));
   const changes = [...told, ...derived];
   return {
@@ -205,6 +205,11 @@ interface Around {
   readonly process: ProcessFate;
 }
 
+/** User data is one thing of a process, wherever it stands in the spec. */
+function launchPath({ path }: FieldChange): string {
+  return path.replace(/^(spec\.cloudInit\.userData)SecretRef.*/, '$1');
+}
+
 function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdict {
   if (isMetadata(leaf)) return ['live', 'metadata'];
   const [, field = ''] = /^spec\.(\w+)/.exec(leaf.path) ?? [];
@@ -226,9 +231,10 @@ function verdictOn(leaf: FieldChange, { change, needs, process }: Around): Verdi
         : ['live', 'next-change'];
   }
   if (/^spec\.disks\[[^\]]+\]\.reclaimPolicy$/.test(leaf.path)) return ['live', 'at-deletion'];
-  const asked = needs.asked.find(({ path }) => covers(path, processPath(leaf)));
+  const path = launchPath(leaf);
+  const asked = needs.asked.find((one) => covers(one.path, path));
   // Its value is the host's and the loop's to know.
-  if (process === 'kept' && processPath(leaf) !== leaf.path) return ['restart', 'secrets-compared'];
+  if (process === 'kept' && path !== leaf.path) return ['restart', 'secrets-compared'];
   return asked === undefined ? ['live', 'no-other-process'] : processVerdict(asked.path, needs, process);
 }
 
@@ -269,11 +275,6 @@ function sizeVerdict({ old, next, host }: VmChange, { path }: FieldChange): Verd
 
 function isMetadata({ path }: FieldChange): boolean {
   return path.startsWith('metadata.');
-}
-
-/** User data is one thing of a process, wherever it stands in the spec. */
-function processPath({ path }: FieldChange): string {
-  return path.replace(/^(spec\.cloudInit\.userData)SecretRef.*/, '$1');
 }
 
 /** Whether one path names the other, or a part of it. */

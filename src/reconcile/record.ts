@@ -2,6 +2,7 @@
  * The ownership record: the file in a VM's folder that says whose it is, which disks were made, and what was last
  * started. It is the only memory between two looks, and it lies on the host, beside what it speaks of.
  */
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { ExitReason } from '../api/conditions.ts';
 import { forwardsOf, type LaunchSpec } from '../api/effective-spec.ts';
@@ -182,6 +183,37 @@ export type RecordState =
   | { readonly kind: 'too-new'; readonly version: number }
   | { readonly kind: 'invalid'; readonly message: string };
 
+/** The record as its file holds it: one line, guarded against damage. */
+export function recordText(record: OwnershipRecord): string {
+  return JSON.stringify({ ...record, checksum: recordChecksum(record) });
+}
+
+/** Of all but the figures that the host fills in as it writes: times, pid and start of a process. */
+function recordChecksum(record: object): string {
+  const { checksum: _own, launch, end, ...rest } = record as { checksum?: unknown; launch?: unknown; end?: unknown };
+  return checksum([rest, without(launch, ['at', 'pid', 'startTicks']), without(end, ['at'])]);
+}
+
+function without(value: unknown, fields: readonly string[]): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).filter(([name]) => !fields.includes(name)));
+}
+
+/** Equal for equal JSON, whatever the order of its fields. */
+function checksum(value: unknown): string {
+  const sorted = (_name: string, one: unknown) =>
+    typeof one === 'object' && one !== null && !Array.isArray(one)
+      ? Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : one;
+  return createHash('sha256').update(JSON.stringify(value, sorted)).digest('hex').slice(0, 16);
+}
+
+/** Files of before there were checksums have none. */
+function isDamaged(value: unknown, expected: (value: object) => string): boolean {
+  if (typeof value !== 'object' || value === null || !('checksum' in value)) return false;
+  return value.checksum !== expected(value);
+}
+
 /** @param text the file's content; undefined where there is no file */
 export function parseRecord(text: string | undefined): RecordState {
   if (text === undefined) return { kind: 'absent' };
@@ -194,6 +226,8 @@ export function parseRecord(text: string | undefined): RecordState {
   const version = (value as { recordVersion?: unknown } | null)?.recordVersion;
   if (typeof version === 'number' && version > RECORD_VERSION) return { kind: 'too-new', version };
   const result = recordSchema.safeParse(value);
+  if (result.success && isDamaged(value, recordChecksum))
+    return { kind: 'invalid', message: 'its checksum does not match: it was damaged or edited' };
   if (result.success) return { kind: 'readable', record: result.data };
   const issue = result.error.issues[0];
   return { kind: 'invalid', message: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'unknown form'}` };
@@ -239,11 +273,25 @@ export type MarkerState =
   | { readonly kind: 'readable'; readonly marker: Marker; readonly line: string }
   | { readonly kind: 'invalid' };
 
+/** The marker as its file holds it: one line, guarded against damage. */
+export function markerText(marker: Marker): string {
+  return JSON.stringify({ ...marker, checksum: markerChecksum(marker) });
+}
+
+/** Of all but the session, which the host fills in. */
+function markerChecksum(marker: object): string {
+  const { storeUID, hostUID, epoch } = marker as Partial<Marker>;
+  return checksum([storeUID, hostUID, epoch]);
+}
+
 export function parseMarker(text: string | undefined): MarkerState {
   if (text === undefined) return { kind: 'absent' };
   try {
-    const result = markerSchema.safeParse(JSON.parse(text));
-    return result.success ? { kind: 'readable', marker: result.data, line: text } : { kind: 'invalid' };
+    const value: unknown = JSON.parse(text);
+    const result = markerSchema.safeParse(value);
+    return result.success && !isDamaged(value, markerChecksum)
+      ? { kind: 'readable', marker: result.data, line: text }
+      : { kind: 'invalid' };
   } catch {
     return { kind: 'invalid' };
   }

@@ -208,7 +208,8 @@ test('edit ends where only the comment with the refusal changes', async () => {
 });
 
 test.each(['/', dirname(MAIN)])('advice that is given in %s works elsewhere too', async (cwd) => {
-  const { stderr } = await ownRig().ok(['get', 'qvm'], { cwd });
+  const rig = ownRig();
+  const { stderr } = await rig.ok(['apply', LATER, '-f', rig.manifest('web-1')], { cwd });
   const [, program = '', entry = ''] = /\(see: (\S+) (\S+) run\)/.exec(stderr) ?? [];
   expect([isAbsolute(program), entry]).toEqual([true, MAIN]);
 });

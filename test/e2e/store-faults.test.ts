@@ -112,7 +112,7 @@ test('a spec of another version is returned, told, and can be mended by a patch'
   const store = await folder.open();
   const made = await store.create(manifestOf('web-1'));
   const { uid } = made.metadata;
-  sql("UPDATE objects SET json = replace(json, 'x86_64', 'riscv64')");
+  sql("UPDATE objects SET json = replace(json_remove(json, '$.sum'), 'x86_64', 'riscv64')");
   const again = await folder.open();
   expect((await again.get('VirtualMachine', WEB))?.metadata.uid).toBe(uid);
   expect((await again.list('VirtualMachine')).items[0]?.spec).toMatchObject({ architecture: 'riscv64' });
@@ -130,7 +130,7 @@ test('a spec of another version is returned, told, and can be mended by a patch'
 test('a field of a newer version survives the writes of this one', async () => {
   const store = await folder.open();
   await store.create(manifestOf('web-1'));
-  sql(`UPDATE objects SET json = replace(json, '"spec":{', '"spec":{"teleport":true,')`);
+  sql(`UPDATE objects SET json = replace(json_remove(json, '$.sum'), '"spec":{', '"spec":{"teleport":true,')`);
   const again = await folder.open();
   expect((await again.patch('VirtualMachine', WEB, { spec: { vcpus: 4 } })).spec.vcpus).toBe(4);
   expect(sql("SELECT json->'spec' AS spec FROM objects")).toContain('"teleport":true');

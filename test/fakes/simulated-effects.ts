@@ -13,6 +13,7 @@ import {
   type OwnershipRecord,
   RECORD_VERSION,
   reclaimOf,
+  recordText,
   type StopMarker,
   withRefusals,
 } from '../../src/reconcile/record.ts';
@@ -97,7 +98,7 @@ class Effects {
   }
 
   #write(record: OwnershipRecord): void {
-    this.#folder.record = JSON.stringify(record);
+    this.#folder.record = recordText(record);
   }
 
   #claimFolder(): Step[] {

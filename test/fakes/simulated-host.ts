@@ -13,7 +13,7 @@ import {
   type VmContext,
 } from '../../src/reconcile/driver.ts';
 import type { HeardEnd, Look, SeenFile, SeenFolder, SeenProcess } from '../../src/reconcile/observed.ts';
-import { parseMarker, parseRecord, parseStopMarker } from '../../src/reconcile/record.ts';
+import { markerText, parseMarker, parseRecord, parseStopMarker } from '../../src/reconcile/record.ts';
 import { type Step, stepsOf } from './simulated-effects.ts';
 import type { SimulatedWorld, WorldEvent } from './simulated-world.ts';
 
@@ -240,7 +240,7 @@ export class SimulatedHost implements HostDriver {
     const epoch = (action.seen?.marker.epoch ?? 0) + 1;
     const former = action.seen?.marker.session?.pid;
     if (former !== undefined && former !== this.session) world.events$.next({ type: 'session-ended', session: former });
-    found.marker = JSON.stringify({ storeUID, hostUID, epoch, session: { pid: this.session, startTicks: 1 } });
+    found.marker = markerText({ storeUID, hostUID, epoch, session: { pid: this.session, startTicks: 1 } });
     world.vmDirs.set(vmDir, found);
     this.#epochs.set(vmDir, epoch);
   }

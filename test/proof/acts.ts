@@ -1,6 +1,6 @@
 /**
  * Lives of a VM on a simulated host, act by act; each ends at rest, and what the guest wrote must outlive them all.
- * An act is one entry. They are two only because a long life takes long to repeat for each of its effects.
+ * An act is one entry. They are several only because a long life takes long to repeat for each of its effects.
  */
 import { parseRecord } from '../../src/reconcile/record.ts';
 import { folderOf } from '../fakes/simulation.ts';
@@ -41,7 +41,15 @@ const SECOND: readonly Act[] = [
   { name: 'delete', begin: (lab) => lab.remove() },
 ];
 
-export const LIVES: Readonly<Record<string, readonly Act[]>> = { first: FIRST, second: SECOND };
+const IMAGED = { disks: [{ name: 'root', size: '2Gi', image: { path: EXISTING } }], powerOff: { mode: 'Hard' } };
+
+/** Its disk is a copy of an image, made by a job on the host that outlives controllers. */
+const THIRD: readonly Act[] = [
+  { name: 'create from an image', begin: (lab) => lab.createVm(IMAGED) },
+  { name: 'delete', begin: (lab) => lab.remove() },
+];
+
+export const LIVES: Readonly<Record<string, readonly Act[]>> = { first: FIRST, second: SECOND, third: THIRD };
 
 function guestWrites({ world }: Lab): void {
   for (const path of [ROOT, EXISTING]) {

@@ -165,6 +165,21 @@ describe('a damaged row never passes for an absent object', () => {
     );
   });
 
+  test.each(['json', 'declaration'])('%s that says something else by now', (column) => {
+    const { db, table } = made();
+    table.insert({ ...object('a'), declaration: { labels: {}, annotations: {}, spec: { architecture: 'x86_64' } } });
+    db.run(`UPDATE objects SET ${column} = replace(${column}, 'x86_64', 'x86_65')`);
+    expect(() => table.find('VirtualMachine', ref)).toThrow(/is damaged/);
+  });
+
+  test('a row of before there were checksums is read as it is', () => {
+    const { db, table } = made();
+    table.insert(object('a'));
+    const before = table.find('VirtualMachine', ref);
+    db.run("UPDATE objects SET json = json_remove(json, '$.sum')");
+    expect(table.find('VirtualMachine', ref)).toEqual(before);
+  });
+
   test('an object without a namespace is named without one; the cause is kept', () => {
     const { db, table } = made();
     const { namespace: _namespace, ...rest } = metadata;

@@ -1,8 +1,8 @@
 /** A controller dies before, in and after each of its effects; the next one comes to the same end. */
 import { expect, test } from 'vitest';
-import { LIVES } from '../proof/acts.ts';
-import type { Effect, Trouble } from '../proof/lab.ts';
-import { firstDifference, live } from '../proof/life.ts';
+import { LIVES } from './acts.ts';
+import type { Effect, Trouble } from './lab.ts';
+import { firstDifference, live } from './life.ts';
 
 const MINUTE = 60_000;
 /** What the whole proof must come to. */
@@ -14,7 +14,7 @@ function killsOf({ steps }: Effect): (number | 'all')[] {
   return [0, ...Array.from({ length: Math.max(0, steps - 1) }, (_, index) => index + 1), 'all'];
 }
 
-test.each(Object.keys(LIVES))('of the %s life', { timeout: 5 * MINUTE }, async (name) => {
+test.each(Object.keys(LIVES))('of the %s life', { timeout: 10 * MINUTE }, async (name) => {
   const reference = await live(name);
   expect(reference.rests.flatMap(({ complaints }) => complaints)).toEqual([]);
   const effects = reference.lab.effects.flatMap((effect, index) => (effect.wrote ? [{ effect, index }] : []));

@@ -1,7 +1,7 @@
 /** A controller is shown the store as it was, or not told of a change, once: same end, same effects. */
 import { expect, test } from 'vitest';
-import { LIVES } from '../proof/acts.ts';
-import { firstDifference, type Life, live } from '../proof/life.ts';
+import { LIVES } from './acts.ts';
+import { firstDifference, type Life, live } from './life.ts';
 
 const MINUTE = 60_000;
 
@@ -15,7 +15,7 @@ function differences(life: Life, reference: Life): unknown {
     : { is: life.hostEffects, was: effects };
 }
 
-test.each(Object.keys(LIVES))('late snapshots in the %s life', { timeout: 5 * MINUTE }, async (name) => {
+test.each(Object.keys(LIVES))('late snapshots in the %s life', { timeout: 10 * MINUTE }, async (name) => {
   const reference = await live(name);
   let served = 0;
   const failed: unknown[] = [];
@@ -32,7 +32,7 @@ test.each(Object.keys(LIVES))('late snapshots in the %s life', { timeout: 5 * MI
   expect(served).toBe(outdated.length);
 });
 
-test.each(Object.keys(LIVES))('missed events in the %s life', { timeout: 5 * MINUTE }, async (name) => {
+test.each(Object.keys(LIVES))('missed events in the %s life', { timeout: 10 * MINUTE }, async (name) => {
   const reference = await live(name);
   let missed = 0;
   const failed: unknown[] = [];

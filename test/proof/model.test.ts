@@ -2,9 +2,9 @@
 import fc from 'fast-check';
 import { test } from 'vitest';
 import { Simulation } from '../fakes/simulation.ts';
-import type { Model } from '../proof/model.ts';
-import { COMMANDS, type Real } from '../proof/model-commands.ts';
 import { holds } from './known-seeds.ts';
+import type { Model } from './model.ts';
+import { COMMANDS, type Real } from './model-commands.ts';
 
 const RUNS = 300;
 const MINUTE = 60_000;

@@ -1,0 +1,106 @@
+/**
+ * A controller that kills itself at an effect: `node mortal-controller.ts STORE PATH HOW [PAST]`, where PATH is that of
+ * its scripts, PAST an effect that it survives, and HOW one of
+ *
+ *     live     does all it has to do, and tells each effect
+ *     claim-before, claim-during, claim-after    dies so at the claim of the vmDir
+ *     next     dies before its next effect, or after it where that is a status: what a status is about is done
+ *     after, during    dies after its next effect; during: with the script just begun, which lives on
+ *
+ * It tells on stdout what it does: `here`, then lines of `effect`, `before`, `during` or `after` and the effect's name.
+ */
+import { writeSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
+import { isDeepStrictEqual } from 'node:util';
+import type { RunOptions, RunResult } from '../../../src/host/shell.ts';
+import { QemuDriver } from '../../../src/qemu/driver.ts';
+import { LOCK_FILE } from '../../../src/qemu/effect-script.ts';
+import * as scripts from '../../../src/qemu/scripts.ts';
+import { runController } from '../../../src/reconcile/controller.ts';
+import { openFileStore } from '../../../src/store/file-store.ts';
+import type { Store } from '../../../src/store/store.ts';
+import { ObservedStore } from '../../proof/observed-store.ts';
+import { TestShell } from './stand-ins.ts';
+
+const [dir = '', path = '', how = 'live', past] = process.argv.slice(2);
+const QUICK = { resyncMs: 1_000, failureBackoffMs: { first: 300, max: 2_000 } };
+const QMP_EFFECT = /"execute":"(quit|system_powerdown|cont|block_resize)"/;
+
+const say = (line: string) => writeSync(1, `${line}\n`);
+
+function die(when: 'before' | 'during' | 'after', effect: string): void {
+  say(`${when} ${effect}`);
+  process.kill(process.pid, 'SIGKILL');
+}
+
+/** When to die at this effect, if at all. */
+function deathAt(effect: string): 'before' | 'during' | 'after' | undefined {
+  const claims = effect === 'CLAIM';
+  if (how.startsWith('claim-')) return claims ? (how.slice('claim-'.length) as 'before') : undefined;
+  if (how === 'live' || claims || effect === past) return undefined;
+  if (how === 'next') return effect.startsWith('status') ? 'after' : 'before';
+  return how as 'during' | 'after';
+}
+
+/** @param begin starts it and resolves when it is done */
+async function effect<T>(name: string, begin: () => Promise<T>, lastsLonger = false): Promise<T> {
+  say(`effect ${name}`);
+  const death = deathAt(name);
+  if (death === 'before') die(death, name);
+  const result = begin();
+  if (death === 'during' && lastsLonger) die(death, name);
+  await result;
+  if (death !== undefined) die('after', name);
+  return result;
+}
+
+class MortalShell extends TestShell {
+  override run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+    const run = () => super.run(script, args, options);
+    const name = Object.entries(scripts).find(([, body]) => script.includes(body))?.[0];
+    if (name === undefined && script.includes(LOCK_FILE)) throw new Error('an effect that no script is known for');
+    return name === undefined ? run() : effect(name, run, true);
+  }
+
+  override async dial(socket: string, options: { timeoutMs: number; signal: AbortSignal }): Promise<Duplex> {
+    const stream = await super.dial(socket, options);
+    const write = stream.write.bind(stream) as (chunk: unknown) => boolean;
+    stream.write = ((chunk: unknown) => {
+      const command = QMP_EFFECT.exec(String(chunk))?.[1];
+      if (command === undefined) return write(chunk);
+      void effect(`QMP ${command}`, async () => write(chunk));
+      return true;
+    }) as typeof stream.write;
+    return stream;
+  }
+}
+
+/** A status that is as it was is no write. */
+class MortalStore extends ObservedStore {
+  readonly #inner: Store;
+
+  constructor(inner: Store) {
+    super(inner, { read: (_what, now) => now(), write: (what, work) => effect(what, work), tells: () => true });
+    this.#inner = inner;
+  }
+
+  override async updateStatus(...[kind, ref, status, preconditions]: Parameters<Store['updateStatus']>) {
+    const current = await this.#inner.get(kind, ref);
+    const same = isDeepStrictEqual(plain(current?.status), plain(status));
+    const store = same ? this.#inner : { updateStatus: super.updateStatus.bind(this) };
+    return store.updateStatus(kind, ref, status, preconditions) as never;
+  }
+}
+
+function plain(value: unknown): unknown {
+  return value === undefined ? undefined : JSON.parse(JSON.stringify(value));
+}
+
+const store = await openFileStore({ dir, settleMs: 20 });
+await store.controllerLock.acquire(new AbortController().signal);
+say('here');
+runController({
+  store: new MortalStore(store),
+  driverFor: () => new QemuDriver(new MortalShell({ path })),
+  options: QUICK,
+}).subscribe();
