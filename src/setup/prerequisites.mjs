@@ -63,6 +63,11 @@ const BOTH_ARCHITECTURES = [
   { name: 'xorriso', present: command('xorriso'), package: 'xorriso' },
 ];
 
+const SHELLS = [
+  { name: 'zsh', present: command('zsh'), package: 'zsh' },
+  { name: 'fish', present: command('fish'), package: 'fish' },
+];
+
 const IMAGE_SERVER = [
   { name: 'curl', present: command('curl'), package: 'curl' },
   { name: 'wget', present: command('wget'), package: 'wget' },
@@ -73,7 +78,7 @@ const IMAGE_SERVER = [
 export const FOR_QUICKSTART = [...QEMU, ...SAMPLE_GUEST];
 
 /** What `npm test` needs. */
-export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER];
+export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER, ...SHELLS];
 
 /** Full path of a command, also where an ordinary user's PATH does not look. */
 export function commandPath(name) {
