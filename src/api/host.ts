@@ -22,9 +22,7 @@ const spec = (object: ObjectFactory) =>
     local: object({}).describe('The machine on which the controller runs.'),
     vmDir: absoluteFolder()
       .default(DEFAULT_VM_DIR)
-      .describe(
-        "Folder that holds one folder per VM. Changing it while VMs are there is refused by the host's marker.",
-      ),
+      .describe('Folder that holds one folder per VM. Immutable once it is claimed.'),
     allowedPaths: setOf(absoluteFolder(), 64)
       .optional()
       .describe('Folders in which disks and ISO images may lie, symbolic links resolved. Absent: [vmDir].'),

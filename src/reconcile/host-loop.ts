@@ -79,6 +79,8 @@ export class HostLoop {
   /** Folder to VM, for what the host says by itself. */
   readonly #folders = new Map<string, string>();
   readonly #abort = new AbortController();
+  /** By VM, what the store says of it and its manifest at this pass. */
+  #problems: ReadonlyMap<string, readonly ObjectProblem[]> = new Map();
   #volatileAt = Number.NEGATIVE_INFINITY;
   #emit: (event: LoopEvent) => void = () => undefined;
 
@@ -148,6 +150,10 @@ export class HostLoop {
     const all = items.filter(({ spec }) => spec.hostName === this.#hostName);
     const dirty = all.filter((vm) => !busy.has(keyOf(vm.metadata)) && (whole || taken.has(keyOf(vm.metadata))));
     if (dirty.length === 0 && !whole) return;
+    this.#problems = Map.groupBy(
+      this.#store.problems().filter(({ kind }) => kind === 'VirtualMachine'),
+      ({ ref }) => keyOf({ namespace: DEFAULT_NAMESPACE, ...ref }),
+    );
     const readable = (vm: VirtualMachine) => this.#problem(vm, ['InvalidSpec']) === undefined;
     const vms = all.filter(readable);
     for (const vm of vms) this.#folders.set(wantedOf(vm, host).folder, keyOf(vm.metadata));
@@ -165,16 +171,7 @@ export class HostLoop {
   }
 
   #problem(vm: VirtualMachine, reasons: readonly ObjectProblem['reason'][]): ObjectProblem | undefined {
-    const { name, namespace } = vm.metadata;
-    return this.#store
-      .problems()
-      .find(
-        ({ kind, ref, reason }) =>
-          kind === 'VirtualMachine' &&
-          ref.name === name &&
-          (ref.namespace ?? DEFAULT_NAMESPACE) === namespace &&
-          reasons.includes(reason),
-      );
+    return this.#problems.get(keyOf(vm.metadata))?.find(({ reason }) => reasons.includes(reason));
   }
 
   async #noteHost(view: View): Promise<void> {

@@ -6,7 +6,7 @@ import { ExpiredError } from '../api/errors.ts';
 import type { ObjectOf } from '../api/kinds.ts';
 import { isNamespaced, type Kind } from '../api/meta.ts';
 import type { Database } from './database.ts';
-import { readObject } from './object-reader.ts';
+import type { ObjectCache } from './object-cache.ts';
 import type { ObjectTable } from './object-table.ts';
 import type { WatchEvent, WatchOptions } from './store.ts';
 
@@ -27,9 +27,16 @@ interface Batch<K extends Kind> {
   readonly more: boolean;
 }
 
+export interface FeedSources {
+  readonly db: Database;
+  readonly table: ObjectTable;
+  readonly cache: ObjectCache;
+}
+
 export class ChangeFeed {
   readonly #db: Database;
   readonly #table: ObjectTable;
+  readonly #cache: ObjectCache;
   readonly #pollMs: number;
   readonly #bookmarkMs: number;
   readonly #waiting = new Set<() => void>();
@@ -38,9 +45,10 @@ export class ChangeFeed {
   #dataVersion = 0;
   #closed = false;
 
-  constructor(db: Database, table: ObjectTable, times: FeedTimes = {}) {
+  constructor({ db, table, cache }: FeedSources, times: FeedTimes = {}) {
     this.#db = db;
     this.#table = table;
+    this.#cache = cache;
     this.#pollMs = times.pollMs ?? POLL_MS;
     this.#bookmarkMs = times.bookmarkMs ?? BOOKMARK_MS;
   }
@@ -77,10 +85,7 @@ export class ChangeFeed {
   #snapshot<K extends Kind>(kind: K, options: WatchOptions): { items: ObjectOf<K>[]; revision: number } {
     return this.#db.read(() => ({
       revision: this.#table.revision(),
-      items: this.#table
-        .select(kind)
-        .map((stored) => readObject(stored).object as ObjectOf<K>)
-        .filter((object) => isWanted(object, options)),
+      items: this.#cache.objects(kind).filter((object) => isWanted(object, options)),
     }));
   }
 
@@ -118,7 +123,7 @@ export class ChangeFeed {
       const changes = this.#table.changesAfter(at, kind, BATCH);
       const last = changes.at(-1);
       const events = changes
-        .map(({ type, object }) => ({ type, object: readObject(object).object as ObjectOf<K> }))
+        .map(({ type, row }) => ({ type, object: this.#cache.object(kind, row) }))
         .filter(({ object }) => isWanted(object, options));
       const more = changes.length === BATCH && last !== undefined;
       return { events, more, through: more ? last.revision : revision };

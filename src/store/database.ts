@@ -81,6 +81,11 @@ export class Database {
     return this.#statement(sql).all(...values);
   }
 
+  /** One row at a time: of many, only one is held. */
+  each(sql: string, ...values: SQLInputValue[]): Iterable<Row> {
+    return this.#statement(sql).iterate(...values);
+  }
+
   exec(sql: string): void {
     this.#sqlite.exec(sql);
   }

@@ -178,7 +178,10 @@ function noteMissing(
   claims: ReadonlyMap<string, unknown>,
   formerly: ReadonlyMap<string, string>,
 ): void {
-  for (const object of KINDS.filter((kind) => kind !== 'VirtualMachineMonitor').flatMap((kind) => table.select(kind))) {
+  const declarable = KINDS.filter((kind) => kind !== 'VirtualMachineMonitor');
+  // All are read before the first is written.
+  for (const row of declarable.flatMap((kind) => [...table.rows(kind)])) {
+    const object = row.decode();
     const { kind, metadata, declaration, problem } = object;
     const key = identityKey({ kind, ref: metadata });
     if (declaration === undefined || metadata.deletionTimestamp !== undefined || claims.has(key)) continue;

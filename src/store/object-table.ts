@@ -28,10 +28,22 @@ export interface StoredObject {
   readonly problem?: Pick<ObjectProblem, 'reason' | 'message'> | undefined;
 }
 
+/** A row that is decoded only where it is not the one that is known already. */
+export interface ObjectRow {
+  readonly ref: ObjectRef;
+  /** Absent in the history. */
+  readonly uid: string | undefined;
+  readonly revision: number;
+  /** Of the texts, as they lie in the store. */
+  readonly checksum: number;
+  /** @throws StoreUnavailableError where the row is not what was written: it must not pass for an absent object. */
+  decode(): StoredObject;
+}
+
 export interface Change {
   readonly revision: number;
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
-  readonly object: StoredObject;
+  readonly row: ObjectRow;
 }
 
 /** How many changes a watch can look back. */
@@ -94,22 +106,30 @@ export class ObjectTable {
   }
 
   find(kind: Kind, ref: ObjectRef): StoredObject | undefined {
+    return this.row(kind, ref)?.decode();
+  }
+
+  row(kind: Kind, ref: ObjectRef): ObjectRow | undefined {
     const row = this.#db.get(
       'SELECT * FROM objects WHERE kind = ? AND namespace = ? AND name = ?',
       kind,
       ref.namespace ?? '',
       ref.name,
     );
-    return row === undefined ? undefined : decodeObject(row);
+    return row === undefined ? undefined : objectRow(row);
   }
 
-  /** Ordered by namespace and name. */
-  select(kind: Kind, namespace?: string): StoredObject[] {
-    const rows =
-      namespace === undefined
-        ? this.#db.all('SELECT * FROM objects WHERE kind = ? ORDER BY namespace, name', kind)
-        : this.#db.all('SELECT * FROM objects WHERE kind = ? AND namespace = ? ORDER BY name', kind, namespace);
-    return rows.map(decodeObject);
+  /** All of a kind, ordered by namespace and name; each is read when it is asked for. */
+  *rows(kind: Kind): Generator<ObjectRow> {
+    for (const row of this.#db.each('SELECT * FROM objects WHERE kind = ? ORDER BY namespace, name', kind))
+      yield objectRow(row);
+  }
+
+  /** Whose objects of a kind were written or removed after `revision`; the history must reach back to it. */
+  touchedAfter(revision: number, kind: Kind): ObjectRef[] {
+    return this.#db
+      .all('SELECT DISTINCT namespace, name FROM changes WHERE revision > ? AND kind = ?', revision, kind)
+      .map(refOfRow);
   }
 
   insert(object: StoredObject): StoredObject {
@@ -159,7 +179,7 @@ export class ObjectTable {
       .map((row) => ({
         revision: Number(row['revision']),
         type: row['type'] as Change['type'],
-        object: decodeObject(row),
+        row: objectRow(row),
       }));
   }
 
@@ -215,7 +235,21 @@ function unsealed(text: string): unknown {
   return JSON.parse(rest);
 }
 
-/** @throws StoreUnavailableError where the row is not what was written: it must not pass for an absent object. */
+function refOfRow(row: Row): ObjectRef {
+  const name = String(row['name']);
+  return row['namespace'] === '' ? { name } : { namespace: String(row['namespace']), name };
+}
+
+function objectRow(row: Row): ObjectRow {
+  return {
+    ref: refOfRow(row),
+    uid: row['uid'] as string | undefined,
+    revision: Number(row['revision']),
+    checksum: crc32(String(row['problem'] ?? ''), crc32(String(row['json']))),
+    decode: () => decodeObject(row),
+  };
+}
+
 function decodeObject(row: Row): StoredObject {
   const kind = row['kind'] as Kind;
   try {

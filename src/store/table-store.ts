@@ -6,7 +6,8 @@ import { KINDS, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
 import { ChangeFeed, type FeedTimes } from './change-feed.ts';
 import type { Database } from './database.ts';
 import { fingerprint, plainJson } from './merge.ts';
-import { ObjectReader, readObject, refOf } from './object-reader.ts';
+import { ObjectCache } from './object-cache.ts';
+import { readObject, refOf } from './object-reader.ts';
 import {
   asked,
   checkPreconditions,
@@ -63,13 +64,14 @@ export class TableStore implements Store {
   readonly #db: Database;
   readonly #table: ObjectTable;
   readonly #feed: ChangeFeed;
-  readonly #reader = new ObjectReader();
+  readonly #cache: ObjectCache;
   readonly #sources: Sources | undefined;
 
   constructor({ db, table, sources, ...times }: TableStoreOptions) {
     this.#db = db;
     this.#table = table;
-    this.#feed = new ChangeFeed(db, table, times);
+    this.#cache = new ObjectCache(db, table);
+    this.#feed = new ChangeFeed({ db, table, cache: this.#cache }, times);
     this.#sources = sources;
   }
 
@@ -78,19 +80,21 @@ export class TableStore implements Store {
   }
 
   async get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
-    const stored = this.#db.read(() => this.#table.find(kind, normalRef(kind, ref)));
-    return stored === undefined ? undefined : this.#seen<K>(stored);
+    return this.#db.read(() => {
+      const row = this.#table.row(kind, normalRef(kind, ref));
+      return row === undefined ? undefined : this.#cache.object(kind, row);
+    });
   }
 
   async list<K extends Kind>(kind: K, options: ListOptions = {}): Promise<ObjectList<K>> {
+    const namespace = KIND_INFO[kind].namespaced ? options.namespace : undefined;
+    const labels = Object.entries(options.labels ?? {});
     return this.#db.read(() => ({
       resourceVersion: String(this.#table.revision()),
-      items: this.#table
-        .select(kind, KIND_INFO[kind].namespaced ? options.namespace : undefined)
-        .map((stored) => this.#seen<K>(stored))
-        .filter(({ metadata }) =>
-          Object.entries(options.labels ?? {}).every(([key, value]) => metadata.labels?.[key] === value),
-        ),
+      items: this.#cache
+        .objects(kind)
+        .filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace)
+        .filter(({ metadata }) => labels.every(([key, value]) => metadata.labels?.[key] === value)),
     }));
   }
 
@@ -198,16 +202,9 @@ export class TableStore implements Store {
 
   problems(): readonly ObjectProblem[] {
     return this.#db.read(() => [
-      ...KINDS.flatMap((kind) => this.#table.select(kind).flatMap((stored) => this.#problemsOf(stored))),
+      ...KINDS.flatMap((kind) => this.#cache.problems(kind)),
       ...(this.#sources?.problems() ?? []),
     ]);
-  }
-
-  #problemsOf(stored: StoredObject): ObjectProblem[] {
-    const { problem } = this.#reader.current(stored);
-    const told =
-      stored.problem === undefined ? [] : [{ kind: stored.kind, ref: refOf(stored.metadata), ...stored.problem }];
-    return problem === undefined ? told : [...told, problem];
   }
 
   sourceProblems(): readonly SourceProblem[] {
@@ -253,10 +250,6 @@ export class TableStore implements Store {
     if (stored === undefined) throw new NotFoundError(`${kind} ${keyOf(ref)} not found`);
     checkPreconditions(stored, preconditions);
     return stored;
-  }
-
-  #seen<K extends Kind>(stored: StoredObject): ObjectOf<K> {
-    return this.#reader.current(stored).object as ObjectOf<K>;
   }
 }
 

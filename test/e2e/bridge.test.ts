@@ -10,7 +10,11 @@ import { isAlive, kill } from './support/process.ts';
 import { conditionOf, type OnFinished, Rig, readyOf } from './support/rig.ts';
 import { until } from './support/wait.ts';
 
-const isRoot = process.getuid?.() === 0;
+/** Where this fails, the bridges stay unproved: that is no success. */
+function requireRoot(): void {
+  if (process.getuid?.() !== 0) throw new Error('only root may make a bridge: run this suite as root');
+}
+
 const ip = (...words: readonly string[]) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] });
 const NET = '/sys/class/net';
 
@@ -49,7 +53,7 @@ test('a bridge that the host does not allow, and one that it does not have', asy
   await rig.store.patch('Host', { name: 'localhost' }, { spec: { allowedBridges: [bridge] } });
   const missing = await rig.untilReason('web-1', 'BridgeNotFound');
   expect(readyOf(missing)?.message).toContain(`the host has no bridge ${bridge}`);
-  if (!isRoot) return;
+  requireRoot();
   makeBridge(bridge);
   await rig.untilRunning('web-1');
   await untilJoined(bridge);
@@ -58,7 +62,7 @@ test('a bridge that the host does not allow, and one that it does not have', asy
 test('the interface of a guest is joined, sized as its bridge, and gone with QEMU however it ends', async ({
   onTestFinished,
 }) => {
-  if (!isRoot) return;
+  requireRoot();
   const bridge = bridgeName(onTestFinished);
   makeBridge(bridge);
   const rig = await Rig.start(onTestFinished, allowing('*'));
@@ -86,7 +90,7 @@ test('the interface of a guest is joined, sized as its bridge, and gone with QEM
 test('a bridge that goes away while a guest runs: the guest runs on, and is joined again once it is back', async ({
   onTestFinished,
 }) => {
-  if (!isRoot) return;
+  requireRoot();
   const bridge = bridgeName(onTestFinished);
   makeBridge(bridge);
   const rig = await Rig.start(onTestFinished, allowing(bridge));
@@ -101,7 +105,7 @@ test('a bridge that goes away while a guest runs: the guest runs on, and is join
 });
 
 test('a Linux guest and the bridge reach each other', async ({ onTestFinished }) => {
-  if (!isRoot) return;
+  requireRoot();
   const bridge = bridgeName(onTestFinished);
   const net = `10.213.${randomInt(256)}`;
   makeBridge(bridge);

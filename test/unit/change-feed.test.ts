@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { ChangeFeed } from '../../src/store/change-feed.ts';
 import { Database } from '../../src/store/database.ts';
+import { ObjectCache } from '../../src/store/object-cache.ts';
 import { ObjectTable, type StoredObject } from '../../src/store/object-table.ts';
 import type { WatchEvent, WatchOptions } from '../../src/store/store.ts';
 import { storedVm } from '../fakes/manifests.ts';
@@ -20,7 +21,7 @@ beforeEach(() => {
   vi.useFakeTimers();
   db = new Database(':memory:');
   table = new ObjectTable(db);
-  feed = new ChangeFeed(db, table, { pollMs: POLL_MS, bookmarkMs: BOOKMARK_MS });
+  feed = new ChangeFeed({ db, table, cache: new ObjectCache(db, table) }, { pollMs: POLL_MS, bookmarkMs: BOOKMARK_MS });
   stop = new AbortController();
   version = 1;
   // SQLite's number changes for writes of other processes alone.

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
-import { ObjectReader, readObject, refOf } from '../../src/store/object-reader.ts';
+import { readObject, refOf } from '../../src/store/object-reader.ts';
 import type { StoredObject } from '../../src/store/object-table.ts';
 import { SOME_UID } from '../fakes/manifests.ts';
 
-function stored(spec: unknown = { architecture: 'x86_64' }, metadata: object = {}): StoredObject {
+function stored(spec: unknown = { architecture: 'x86_64' }): StoredObject {
   return {
     kind: 'VirtualMachine',
     metadata: {
@@ -13,37 +13,10 @@ function stored(spec: unknown = { architecture: 'x86_64' }, metadata: object = {
       resourceVersion: '1',
       generation: 1,
       creationTimestamp: '2026-01-01T00:00:00Z',
-      ...metadata,
     },
     spec,
   };
 }
-
-test('an object is read once, until it is another one', () => {
-  const reader = new ObjectReader();
-  const first = reader.current(stored());
-  expect(reader.current(stored())).toBe(first);
-  expect(reader.current(stored({ architecture: 'arm64' }, { resourceVersion: '2' })).object.spec).toMatchObject({
-    architecture: 'arm64',
-  });
-  const remade = reader.current(stored({ architecture: 'x86_64' }, { resourceVersion: '2', uid: 'another' }));
-  expect(remade.object.metadata.uid).toBe('another');
-});
-
-test('objects of other names, namespaces and kinds are others', () => {
-  const reader = new ObjectReader();
-  const [a, b, c] = [{}, { name: 'web-2' }, { namespace: 'other' }].map((metadata) =>
-    reader.current(stored(undefined, metadata)),
-  );
-  expect([a, b, c].map((one) => [one?.object.metadata.namespace, one?.object.metadata.name])).toEqual([
-    ['default', 'web-1'],
-    ['default', 'web-2'],
-    ['other', 'web-1'],
-  ]);
-  expect(reader.current(stored())).toBe(a);
-  const host = reader.current({ ...stored({ local: {} }), kind: 'Host' });
-  expect(host.object.kind).toBe('Host');
-});
 
 test('a spec that cannot be read is handed out as it is, with what is wrong', () => {
   const { object, problem } = readObject(stored({ architecture: 'vax' }));

@@ -69,8 +69,9 @@ describe('update', () => {
     const after = table.update(before, { ...before, spec: { architecture: 'arm64' } });
     expect(after.metadata.resourceVersion).toBe('2');
     expect(table.changesAfter(1, 'VirtualMachine', 10)).toMatchObject([
-      { revision: 2, type: 'MODIFIED', object: { spec: { architecture: 'arm64' } } },
+      { revision: 2, type: 'MODIFIED', row: { ref, revision: 2 } },
     ]);
+    expect(table.changesAfter(1, 'VirtualMachine', 10)[0]?.row.decode().spec).toEqual({ architecture: 'arm64' });
   });
 
   test('a declaration is kept without a word', () => {
@@ -126,8 +127,12 @@ describe('history', () => {
     table.remove(stored);
     expect(table.find('VirtualMachine', ref)).toBeUndefined();
     expect(table.changesAfter(1, 'VirtualMachine', 10)).toMatchObject([
-      { revision: 2, type: 'DELETED', object: { metadata: { name: 'a', resourceVersion: '2' } } },
+      { revision: 2, type: 'DELETED', row: { ref, revision: 2 } },
     ]);
+    expect(table.changesAfter(1, 'VirtualMachine', 10)[0]?.row.decode().metadata).toMatchObject({
+      name: 'a',
+      resourceVersion: '2',
+    });
   });
 });
 
@@ -141,9 +146,37 @@ test('objects come by namespace and name', () => {
     const one = object(name);
     table.insert({ ...one, metadata: { ...one.metadata, namespace } });
   }
-  const names = (list: readonly StoredObject[]) => list.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
-  expect(names(table.select('VirtualMachine'))).toEqual(['a/y', 'a/z', 'b/x']);
-  expect(names(table.select('VirtualMachine', 'a'))).toEqual(['a/y', 'a/z']);
+  const rows = [...table.rows('VirtualMachine')];
+  expect(rows.map((row) => `${row.ref.namespace}/${row.ref.name}`)).toEqual(['a/y', 'a/z', 'b/x']);
+  expect([...table.rows('Host')]).toEqual([]);
+});
+
+test('a row tells whether it is another one without being decoded', () => {
+  const { table, db } = made();
+  const before = table.insert(object('a'));
+  const row = () => table.row('VirtualMachine', ref);
+  const [first, again] = [row(), row()];
+  expect(again).toMatchObject({ ref, uid: before.metadata.uid, revision: 1, checksum: first?.checksum });
+  table.update(before, { ...before, problem: PROBLEM });
+  const noted = row();
+  expect([noted?.revision, noted?.checksum === first?.checksum]).toEqual([2, false]);
+  db.run("UPDATE objects SET json = replace(json, 'x86_64', 'x86_65')");
+  expect(row()?.checksum).not.toBe(noted?.checksum);
+});
+
+test('who was touched is told once each', () => {
+  const { table } = made();
+  const [a] = [table.insert(object('a')), table.insert(object('b'))];
+  const next = table.update(a, { ...a, spec: { architecture: 'arm64' } });
+  table.update(next, { ...next, spec: { architecture: 'x86_64' } });
+  expect(
+    table
+      .touchedAfter(0, 'VirtualMachine')
+      .map(({ name }) => name)
+      .toSorted(),
+  ).toEqual(['a', 'b']);
+  expect(table.touchedAfter(2, 'VirtualMachine')).toEqual([ref]);
+  expect(table.touchedAfter(2, 'Host')).toEqual([]);
 });
 
 describe('a damaged row never passes for an absent object', () => {
