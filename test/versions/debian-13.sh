@@ -58,9 +58,9 @@ enter() { # Debian, source tree, folder of the cache, command...
   shift 3
   mount --bind "$debian" "$debian"
   mkdir -p "$debian$tree" "$debian$HOME"
-  for folder in proc sys dev tmp; do mount --rbind "/$folder" "$debian/$folder"; done
+  for folder in proc sys dev tmp var/tmp; do mount --rbind "/$folder" "$debian/$folder"; done
   # What tests write elsewhere is not to stay.
-  for folder in /run /var/tmp "$HOME"; do mount -t tmpfs -o mode=755 tmpfs "$debian$folder"; done
+  for folder in /run "$HOME"; do mount -t tmpfs -o mode=755 tmpfs "$debian$folder"; done
   mkdir -p "$debian$cache" "$debian$tree"
   mount --bind "$cache" "$debian$cache"
   mount --rbind "$tree" "$debian$tree"
