@@ -52,6 +52,10 @@ export const declareService: Declare = (command, context) => {
     add('stop-guests', 'Stop all machines of this host in order; they run again after its next boot'),
     context,
   );
+  examples(command, [
+    ['Run the controller from now on and at every boot', 'service install'],
+    ['Whether it is well', 'service status'],
+  ]);
 };
 
 async function installService(context: Context, options: InstallOptions): Promise<void> {

@@ -3,7 +3,7 @@
  * pendingChanges, restartCause, staysOff, growthOf), so that the two cannot differ; what the host holds it takes from
  * the last status. Pure, and never an input to a decision.
  */
-import { standInDigest } from '../api/cloud-init.ts';
+import { HIDDEN, standInDigest } from '../api/cloud-init.ts';
 import { findCondition, isTrue } from '../api/conditions.ts';
 import { effectiveSpec, type PendingChange, pendingChanges } from '../api/effective-spec.ts';
 import type { FieldIssue } from '../api/errors.ts';
@@ -81,7 +81,7 @@ export function planRefusal(kind: Kind, ref: ObjectRef, issues: readonly FieldIs
     outcome: 'refused',
     changes: issues.map(({ field, value, message }) => ({
       path: field,
-      to: value !== undefined && SECRET.test(field) ? '(secret)' : value,
+      to: value !== undefined && SECRET.test(field) ? HIDDEN : value,
       effect: 'refused',
       why: 'not-admitted',
       detail: message,
@@ -117,7 +117,7 @@ function refOf({ metadata: { namespace, name } }: AnyObject): ObjectRef {
 }
 
 function foreseen({ path, from, to }: FieldChange, [effect, why, detail]: Verdict): ForeseenChange {
-  const shown = (value: unknown) => (value !== undefined && SECRET.test(path) ? '(secret)' : shownValue(value));
+  const shown = (value: unknown) => (value !== undefined && SECRET.test(path) ? HIDDEN : shownValue(value));
   return { path, from: shown(from), to: shown(to), effect, why, ...(detail === undefined ? {} : { detail }) };
 }
 

@@ -63,6 +63,24 @@ const BOTH_ARCHITECTURES = [
   { name: 'xorriso', present: command('xorriso'), package: 'xorriso' },
 ];
 
+/** For the service, for guests on bridges, and to know a picture. */
+const SYSTEM = [
+  { name: 'systemd', present: oneOf('/lib/systemd/systemd'), package: 'systemd' },
+  {
+    name: 'logind for users',
+    present: oneOf('/lib/x86_64-linux-gnu/security/pam_systemd.so'),
+    package: 'libpam-systemd',
+  },
+  { name: 'a bus for users', present: oneOf('/usr/lib/systemd/user/dbus.socket'), package: 'dbus-user-session' },
+  { name: 'ip', present: command('ip'), package: 'iproute2' },
+  { name: 'file', present: command('file'), package: 'file' },
+];
+
+const SHELLS = [
+  { name: 'zsh', present: command('zsh'), package: 'zsh' },
+  { name: 'fish', present: command('fish'), package: 'fish' },
+];
+
 const IMAGE_SERVER = [
   { name: 'curl', present: command('curl'), package: 'curl' },
   { name: 'wget', present: command('wget'), package: 'wget' },
@@ -73,7 +91,7 @@ const IMAGE_SERVER = [
 export const FOR_QUICKSTART = [...QEMU, ...SAMPLE_GUEST];
 
 /** What `npm test` needs. */
-export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER];
+export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER, ...SYSTEM, ...SHELLS];
 
 /** Full path of a command, also where an ordinary user's PATH does not look. */
 export function commandPath(name) {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { TestConsole } from '../guests/console.ts';
 import { linuxGuest } from '../guests/linux.ts';
-import { bridgeName, ip, isRoot, makeBridge, NET, portsOf, untilJoined } from './support/bridges.ts';
+import { bridgeName, ip, makeBridge, NET, portsOf, requireRoot, untilJoined } from './support/bridges.ts';
 import { isAlive, kill } from './support/process.ts';
 import { conditionOf, Rig, readyOf } from './support/rig.ts';
 
@@ -25,7 +25,7 @@ test('a bridge that the host does not allow, and one that it does not have', asy
   await rig.store.patch('Host', { name: 'localhost' }, { spec: { allowedBridges: [bridge] } });
   const missing = await rig.untilReason('web-1', 'BridgeNotFound');
   expect(readyOf(missing)?.message).toContain(`the host has no bridge ${bridge}`);
-  if (!isRoot) return;
+  requireRoot();
   makeBridge(bridge);
   await rig.untilRunning('web-1');
   await untilJoined(bridge);
@@ -34,7 +34,7 @@ test('a bridge that the host does not allow, and one that it does not have', asy
 test('the interface of a guest is joined, sized as its bridge, and gone with QEMU however it ends', async ({
   onTestFinished,
 }) => {
-  if (!isRoot) return;
+  requireRoot();
   const bridge = bridgeName(onTestFinished);
   makeBridge(bridge);
   const rig = await Rig.start(onTestFinished, allowing('*'));
@@ -62,7 +62,7 @@ test('the interface of a guest is joined, sized as its bridge, and gone with QEM
 test('a bridge that goes away while a guest runs: the guest runs on, and is joined again once it is back', async ({
   onTestFinished,
 }) => {
-  if (!isRoot) return;
+  requireRoot();
   const bridge = bridgeName(onTestFinished);
   makeBridge(bridge);
   const rig = await Rig.start(onTestFinished, allowing(bridge));
@@ -77,7 +77,7 @@ test('a bridge that goes away while a guest runs: the guest runs on, and is join
 });
 
 test('a Linux guest and the bridge reach each other', async ({ onTestFinished }) => {
-  if (!isRoot) return;
+  requireRoot();
   const bridge = bridgeName(onTestFinished);
   const net = `10.213.${randomInt(256)}`;
   makeBridge(bridge);

@@ -56,13 +56,14 @@ test('stop-guests stops all machines in order without a controller, and they com
   expect((await rig.ok(['service', 'start-guests'])).stdout).toMatch(/^nothing keeps/);
 });
 
-test('where systemd does not run the machine it is said, and nothing is written', async () => {
+test('the units are shown without being written; where systemd does not run the machine it is said', async () => {
   const rig = new CliRig(onTestFinished);
-  if (existsSync('/run/systemd/system')) return;
-  const refused = await rig.run(['service', 'install']);
-  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('systemd does not run this machine')]);
   const shown = await rig.ok(['service', 'install', '--dry-run']);
   expect(shown.stdout).toContain(`--store ${rig.store} run --log-format json`);
-  expect((await rig.run(['service', 'status'])).code).toBe(1);
+  if (!existsSync('/run/systemd/system')) {
+    const refused = await rig.run(['service', 'install']);
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('systemd does not run this machine')]);
+    expect((await rig.run(['service', 'status'])).code).toBe(1);
+  }
   expect(existsSync(rig.store)).toBe(false);
 });

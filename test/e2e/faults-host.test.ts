@@ -168,7 +168,7 @@ describe.concurrent('host', () => {
   test('QEMU 5 is QEMUTooOld and not started', async ({ onTestFinished }) => {
     const root = testFolder(onTestFinished);
     const started = join(root, 'started');
-    const text = `#!/bin/sh\ncase $* in *-version*) echo 'QEMU emulator version 5.2.0 (Debian 1:5.2+dfsg-11)';; *) touch ${started};; esac\n`;
+    const text = `#!/bin/sh\ncase $* in *-version*) echo 'QEMU emulator version 5.2.0 (Debian 1:5.2+dfsg-11)';; *-daemonize*) touch ${started};; esac\n`;
     const shell = new TestShell({ path: standIn(join(root, 'bin'), 'qemu-system-x86_64', text) });
     const rig = await Rig.start(onTestFinished, { shell });
     await rig.create('web-1');

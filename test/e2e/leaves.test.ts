@@ -9,6 +9,7 @@ import { ROWS } from './leaves/rows.ts';
 
 const endings: (() => Promise<void>)[] = [];
 let house: House;
+let shown = 0;
 
 beforeAll(async () => {
   house = await openHouse((work) => endings.push(work));
@@ -16,6 +17,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const end of endings.reverse()) await end();
+  console.log(`proof: ${ROWS.length} leaves, ${shown} of ${effects.length} effects seen on real QEMU`);
 });
 
 const effects = ROWS.flatMap(({ leaf, effect }): [string, Effect][] =>
@@ -27,5 +29,6 @@ const effects = ROWS.flatMap(({ leaf, effect }): [string, Effect][] =>
 describe.concurrent('the effect of', () => {
   test.for(effects)('%s', async ([leaf, effect], { onTestFinished }) => {
     await effect(new Place(house, leaf, onTestFinished));
+    shown += 1;
   });
 });

@@ -144,7 +144,9 @@ if (canRunSystemd()) {
     TEST_MS,
   );
 } else {
-  test('this machine lets nobody run a systemd of its own: see docs/operations/untested.md', () => {
-    expect(canRunSystemd()).toBe(false);
+  test('a systemd of its own can be run', () => {
+    throw new Error(
+      'needs root, /lib/systemd/systemd, control groups of version 2, overlayfs and unshare: without them the service stays unproved',
+    );
   });
 }

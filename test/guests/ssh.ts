@@ -64,12 +64,17 @@ function serverFiles(extracted: string): Entry[] {
   return [folder('ssh'), ...[...files].map(([name, content]) => file(`ssh/${name}`, content, 0o755))];
 }
 
-const START = '/ssh/ld-linux-x86-64.so.2 --library-path /ssh /ssh/dropbear -F -E -s -R -P /run/dropbear.pid';
+/** dropbear runs itself anew for each connection: by the variable it finds its libraries then as well. */
+const START = `#!/bin/sh
+LD_LIBRARY_PATH=/ssh; export LD_LIBRARY_PATH
+exec /ssh/ld-linux-x86-64.so.2 /ssh/dropbear -F -E -s -R -P /run/dropbear.pid
+`;
 
 /** Started beside the shell on the serial line; its host key is made anew at each boot. */
 function settings(inittab: string, publicKey: string): Entry[] {
   return [
-    file('etc/inittab', `${inittab}::respawn:${START}\n`),
+    file('etc/inittab', `${inittab}::respawn:/ssh/start\n`),
+    file('ssh/start', START, 0o755),
     folder('etc/dropbear'),
     folder('root', 0o700),
     folder('root/.ssh', 0o700),

@@ -1,10 +1,8 @@
 /** Rows of a VM's networks. */
 import { randomInt } from 'node:crypto';
 import { expect } from 'vitest';
-import { bridgeName, isRoot, makeBridge, portsOf, untilJoined } from '../support/bridges.ts';
-import { readyOf } from '../support/rig.ts';
+import { bridgeName, makeBridge, portsOf, requireRoot, untilJoined } from '../support/bridges.ts';
 import { boundBy, freePort } from '../support/sockets.ts';
-import { until } from '../support/wait.ts';
 import type { Effect, Row } from './leaf.ts';
 import type { Guest, Place } from './place.ts';
 
@@ -101,25 +99,14 @@ export const NETWORKS: readonly Row[] = [
   {
     leaf: 'VirtualMachine.spec.networks[].bridge.name',
     effect: async (place) => {
+      requireRoot();
       const [one, other] = [bridgeName(place.onFinished), bridgeName(place.onFinished)];
-      if (isRoot) for (const bridge of [one, other]) makeBridge(bridge);
-      const guest = await place.create(bridged(one));
-      if (isRoot) {
-        await guest.running();
-        await untilJoined(one);
-        await guest.restarted(bridged(other));
-        await untilJoined(other);
-        expect(portsOf(one)).toEqual([]);
-        return;
-      }
-      for (const bridge of [one, other]) {
-        await guest.edit(bridged(bridge));
-        await until(
-          'the bridge is missed',
-          () => place.rig.vm(guest.name),
-          (vm) => readyOf(vm)?.message.includes(bridge) === true,
-        );
-      }
+      for (const bridge of [one, other]) makeBridge(bridge);
+      const guest = await place.running(bridged(one));
+      await untilJoined(one);
+      await guest.restarted(bridged(other));
+      await untilJoined(other);
+      expect(portsOf(one)).toEqual([]);
     },
   },
 ];

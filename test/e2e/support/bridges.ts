@@ -6,8 +6,12 @@ import { join } from 'node:path';
 import type { OnFinished } from './rig.ts';
 import { until } from './wait.ts';
 
-export const isRoot = process.getuid?.() === 0;
 export const NET = '/sys/class/net';
+
+/** Where this fails, the bridges stay unproved: that is no success. */
+export function requireRoot(): void {
+  if (process.getuid?.() !== 0) throw new Error('only root may make a bridge: run this suite as root');
+}
 
 export const ip = (...words: readonly string[]) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] });
 
