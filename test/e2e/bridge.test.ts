@@ -1,45 +1,17 @@
 /** Guests on real bridges of this machine: what is joined to them is read from the kernel. Only root may make one. */
 import { execFileSync } from 'node:child_process';
-import { randomBytes, randomInt } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { randomInt } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { TestConsole } from '../guests/console.ts';
 import { linuxGuest } from '../guests/linux.ts';
+import { bridgeName, ip, makeBridge, NET, portsOf, requireRoot, untilJoined } from './support/bridges.ts';
 import { isAlive, kill } from './support/process.ts';
-import { conditionOf, type OnFinished, Rig, readyOf } from './support/rig.ts';
-import { until } from './support/wait.ts';
+import { conditionOf, Rig, readyOf } from './support/rig.ts';
 
-/** Where this fails, the bridges stay unproved: that is no success. */
-function requireRoot(): void {
-  if (process.getuid?.() !== 0) throw new Error('only root may make a bridge: run this suite as root');
-}
-
-const ip = (...words: readonly string[]) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] });
-const NET = '/sys/class/net';
-
-/** A name of its own, free, and free again after the test. */
-function bridgeName(onFinished: OnFinished): string {
-  const name = `qobr${randomBytes(4).toString('hex')}`;
-  onFinished(async () => {
-    if (existsSync(join(NET, name))) ip('link', 'delete', name);
-  });
-  return name;
-}
-
-const makeBridge = (name: string) => ip('link', 'add', name, 'mtu', '1400', 'type', 'bridge');
-const portsOf = (bridge: string) => readdirSync(join(NET, bridge, 'brif'));
 const joined = (bridge: string) => ({ networks: [{ name: 'net0', bridge: { name: bridge } }] });
 const allowing = (...allowedBridges: readonly string[]) => ({ host: { allowedBridges } });
-
-async function untilJoined(bridge: string): Promise<string> {
-  const ports = await until(
-    `a guest is joined to ${bridge}`,
-    () => portsOf(bridge),
-    ({ length }) => length === 1,
-  );
-  return ports[0] ?? '';
-}
 
 test('a bridge that the host does not allow, and one that it does not have', async ({ onTestFinished }) => {
   const bridge = bridgeName(onTestFinished);

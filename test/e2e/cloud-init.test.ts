@@ -1,13 +1,14 @@
 /** The NoCloud seed: what a guest reads of it, what an independent reader of ISO images says, and where secrets may be. */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { TestConsole } from '../guests/console.ts';
 import { linuxGuest } from '../guests/linux.ts';
 import { CliRig, MAIN, Running } from './support/cli-rig.ts';
+import { readIso } from './support/images.ts';
 import { argvOf, processesNaming } from './support/process.ts';
 import { conditionOf, Rig, testFolder } from './support/rig.ts';
 import { standIn, TestShell } from './support/stand-ins.ts';
@@ -17,19 +18,6 @@ const SEED = '.qemu-operator.seed.iso';
 const KEY = `ssh-ed25519 ${'A'.repeat(68)} ada@laptop "ünï"`;
 
 const seedOf = (rig: Rig, name: string) => join(rig.folder(name), SEED);
-
-/** Label and files, as xorriso reads them. */
-function readIso(path: string): { readonly label: string; readonly files: Readonly<Record<string, Buffer>> } {
-  const folder = mkdtempSync(join(path, '..', '..', '..', 'read-'));
-  const said = execFileSync('xorriso', ['-indev', path, '-osirrox', 'on', '-extract', '/', folder, '-pvd_info'], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  execFileSync('chmod', ['-R', 'u+rwX', folder]);
-  const files = readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))] as const);
-  rmSync(folder, { recursive: true });
-  return { label: /Volume Id\s*: (.*)/.exec(said)?.[1] ?? '', files: Object.fromEntries(files) };
-}
 
 describe('a Linux guest', () => {
   test('finds the seed by its label and reads what was given, byte by byte', async ({ onTestFinished }) => {

@@ -2,18 +2,11 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { Manifest } from '../../src/api/admission.ts';
 import { isAlive, qemusBelow } from './support/process.ts';
-import { conditionOf, manifest, Rig, readyOf } from './support/rig.ts';
+import { conditionOf, Rig, readyOf } from './support/rig.ts';
 import { until } from './support/wait.ts';
 
 const marker = (vmDir: string) => join(vmDir, '.qemu-operator.json');
-
-/** A further Host of the rig's store. */
-async function addHost(rig: Rig, name: string, vmDir: string): Promise<void> {
-  const spec = { local: {}, vmDir, allowedPaths: ['/'], metricsIntervalSeconds: 0 };
-  await rig.store.create(manifest('Host', { name }, spec) as Manifest<'Host'>);
-}
 
 describe.concurrent('host', () => {
   test('at rest nothing is done and nothing is written', async ({ onTestFinished }) => {
@@ -63,7 +56,7 @@ describe.concurrent('host', () => {
     const rig = await Rig.start(onTestFinished);
     await rig.create('web-1');
     const pid = await rig.untilRunning('web-1');
-    await addHost(rig, 'other', rig.vmDir);
+    await rig.addHost('other', rig.vmDir);
     await rig.create('web-2', { hostName: 'other' });
     expect(readyOf(await rig.untilReason('web-2', 'ClaimedByAnother'))?.message).toContain(
       'another Host of this store',
@@ -75,19 +68,19 @@ describe.concurrent('host', () => {
     const rig = await Rig.start(onTestFinished);
     await rig.create('web-1', { hostName: 'othr' });
     await rig.create('web-2', { hostName: undefined });
-    await addHost(rig, 'other', rig.path('others'));
+    await rig.addHost('other', rig.path('others'));
     expect(readyOf(await rig.untilReason('web-1', 'HostNotFound'))?.message).toMatch(/does not exist/);
     await rig.untilReason('web-2', 'HostNotAssigned');
     await rig.edit('web-2', { hostName: 'other' });
     await rig.untilRunning('web-2');
-    await addHost(rig, 'othr', rig.path('more'));
+    await rig.addHost('othr', rig.path('more'));
     await rig.untilRunning('web-1');
   });
 
   test('a deleted Host drives its VMs on, takes no new ones, and gives its vmDir back', async ({ onTestFinished }) => {
     const rig = await Rig.start(onTestFinished);
     const vmDir = rig.path('others');
-    await addHost(rig, 'other', vmDir);
+    await rig.addHost('other', vmDir);
     await rig.create('web-1', { hostName: 'other' });
     const pid = await rig.untilRunning('web-1');
     await rig.store.delete('Host', { name: 'other' });

@@ -1,56 +1,15 @@
 /** Ports of the host that lead to guests, on real QEMU: what is bound is read from /proc and from QEMU itself. */
-import { once } from 'node:events';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
 import { expect, test } from 'vitest';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { kill } from './support/process.ts';
 import { conditionOf, Rig, readyOf } from './support/rig.ts';
+import { freePort, listen, listening } from './support/sockets.ts';
 import { until } from './support/wait.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 
 const user = (...hostForwards: readonly Fields[]) => ({ networks: [{ name: 'net0', user: { hostForwards } }] });
 const forwardsIn = ({ status }: VirtualMachine) => status?.interfaces?.flatMap(({ forwards = [] }) => forwards) ?? [];
-
-/** Ports of TCP on the loopback that this process listens on, as the kernel has them: its sockets' inodes are among its descriptors. */
-function listening(pid: number): number[] {
-  const lines = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1);
-  const mine = socketsOf(pid);
-  return lines
-    .map((line) => line.trim().split(/\s+/))
-    .filter((fields) => fields[3] === '0A' && mine.has(fields[9] ?? ''))
-    .map((fields) => Number.parseInt(fields[1]?.split(':')[1] ?? '', 16))
-    .sort();
-}
-
-function socketsOf(pid: number): Set<string> {
-  const inodes = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
-  return new Set(inodes.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []));
-}
-
-function linkOf(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return '';
-  }
-}
-
-async function listen(port = 0): Promise<{ server: Server; port: number }> {
-  const server = createServer().listen(port, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  return { server, port: typeof address === 'object' && address !== null ? address.port : 0 };
-}
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const { server, port } = await listen();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 test('a port is chosen, bound, shown, and the same after a restart, a crash and a stop', async ({ onTestFinished }) => {
   const rig = await Rig.start(onTestFinished);

@@ -1,6 +1,17 @@
 /** Disks and ISO images for the tests' VMs. */
 import { execFileSync } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { tinyDisk } from '../../guests/tiny.ts';
 
@@ -85,4 +96,17 @@ export function readTiny(path: string): boolean {
   const same = readFileSync(raw).subarray(0, SECTOR).equals(tinyDisk().subarray(0, SECTOR));
   rmSync(raw);
   return same;
+}
+
+/** Label and files, as xorriso reads them. */
+export function readIso(path: string): { readonly label: string; readonly files: Readonly<Record<string, Buffer>> } {
+  const folder = mkdtempSync(join(path, '..', '..', '..', 'read-'));
+  const said = execFileSync('xorriso', ['-indev', path, '-osirrox', 'on', '-extract', '/', folder, '-pvd_info'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  execFileSync('chmod', ['-R', 'u+rwX', folder]);
+  const files = readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))] as const);
+  rmSync(folder, { recursive: true });
+  return { label: /Volume Id\s*: (.*)/.exec(said)?.[1] ?? '', files: Object.fromEntries(files) };
 }

@@ -12,7 +12,7 @@ import { QemuDriver, type QemuDriverOptions } from '../../../src/qemu/driver.ts'
 import { type ControllerEvent, runController } from '../../../src/reconcile/controller.ts';
 import type { HostLoopOptions } from '../../../src/reconcile/host-loop.ts';
 import { createMemoryStore } from '../../../src/store/memory-store.ts';
-import type { Store } from '../../../src/store/store.ts';
+import type { SecretReader, Store } from '../../../src/store/store.ts';
 import { writeSparseTiny } from './images.ts';
 import { kill, processesNaming } from './process.ts';
 import { TestShell } from './stand-ins.ts';
@@ -30,6 +30,7 @@ export interface RigOptions {
   readonly driver?: QemuDriverOptions;
   readonly shell?: TestShell;
   readonly loop?: Partial<HostLoopOptions>;
+  readonly secrets?: SecretReader;
   /** Somebody else runs the loop. */
   readonly controller?: 'none';
 }
@@ -78,20 +79,18 @@ export class Rig {
       if (options.store === undefined) await rig.store.close();
     });
     mkdirSync(join(rig.root, 'images'), { recursive: true });
-    if (options.store === undefined) {
-      const spec = { local: {}, vmDir: rig.vmDir, allowedPaths: ['/'], metricsIntervalSeconds: 0, ...options.host };
-      await rig.store.create(manifest('Host', { name: 'localhost' }, spec) as Manifest<'Host'>);
-    }
+    if (options.store === undefined) await rig.addHost('localhost', rig.vmDir, options.host);
     if (options.controller !== 'none') rig.startController();
     return rig;
   }
 
   startController(): void {
-    const { driver = {}, shell, loop } = this.#options;
+    const { driver = {}, shell, loop, secrets } = this.#options;
     this.#subscription = runController({
       store: this.store,
       driverFor: () => new QemuDriver(shell ?? new TestShell(), driver),
       options: { ...QUICK, ...loop },
+      ...(secrets === undefined ? {} : { secrets }),
     }).subscribe((event) => this.events.push(event));
   }
 
@@ -104,6 +103,12 @@ export class Rig {
       () => processesNaming(this.root).filter((pid) => isScript(pid)),
       (pids) => pids.length === 0,
     );
+  }
+
+  /** A further Host of its store: this machine, with another vmDir. */
+  async addHost(name: string, vmDir: string, more: Fields = {}): Promise<void> {
+    const spec = { local: {}, vmDir, allowedPaths: ['/'], metricsIntervalSeconds: 0, ...more };
+    await this.store.create(manifest('Host', { name }, spec) as Manifest<'Host'>);
   }
 
   path(...parts: string[]): string {
