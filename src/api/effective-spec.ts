@@ -101,6 +101,15 @@ export function vmNameOf(vm: Pick<VirtualMachine, 'metadata' | 'spec'>): string 
   return vm.spec.vmName ?? vm.metadata.name;
 }
 
+/** Where a VM lies: its vmDir, and its own folder in it. */
+export function placeOf(
+  vm: Pick<VirtualMachine, 'metadata' | 'spec'>,
+  host: Pick<Host, 'spec'>,
+): Pick<EffectiveSpec, 'vmDir' | 'folder'> {
+  const vmDir = vm.spec.vmDir ?? host.spec.vmDir;
+  return { vmDir, folder: vmDir === '/' ? `/${vmNameOf(vm)}` : `${vmDir}/${vmNameOf(vm)}` };
+}
+
 /**
  * @param uuid the one kept in the VM's record, used where the spec says none; absent before its first launch
  * @param secretDigest of the value that cloudInit.userDataSecretRef names; absent where nobody looked or it is not there
@@ -113,8 +122,7 @@ export function effectiveSpec(
 ): EffectiveSpec {
   const { spec } = vm;
   const vmName = vmNameOf(vm);
-  const vmDir = spec.vmDir ?? host.spec.vmDir;
-  const folder = vmDir === '/' ? `/${vmName}` : `${vmDir}/${vmName}`;
+  const { vmDir, folder } = placeOf(vm, host);
   const disks = (spec.disks ?? []).map((disk): EffectiveDisk => {
     const sizeBytes = disk.size === undefined ? undefined : parseQuantity(disk.size);
     return {

@@ -24,6 +24,7 @@ import { Monitors } from './monitors.ts';
 import { type SeenFileBoots, seenHost } from './observe.ts';
 import { withHolders } from './ports.ts';
 import { type Probe, probe } from './probe.ts';
+import { Records } from './records.ts';
 import { Sampler, type SampleTarget } from './sample.ts';
 import { CLAIM, UNCLAIM } from './scripts.ts';
 
@@ -39,6 +40,7 @@ export class QemuDriver implements HostDriver {
   readonly #monitors: Monitors;
   readonly #agents: Agents;
   readonly #addresses = new Addresses();
+  readonly #records = new Records();
   readonly #isos: IsoInspector;
   readonly #sampler: Sampler;
   readonly #options: Required<QemuDriverOptions>;
@@ -92,12 +94,15 @@ export class QemuDriver implements HostDriver {
       facts,
       roundTripMs,
       boots,
+      records: this.#records,
       monitors: this.#monitors,
       agents: this.#agents,
       addresses: this.#addresses,
     });
-    for (const path of this.#targets.keys())
-      if (!seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`))) this.#forget(path);
+    const isGone = (path: string) =>
+      !seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`));
+    for (const path of this.#targets.keys()) if (isGone(path)) this.#forget(path);
+    for (const path of this.#records.folders()) if (isGone(path)) this.#records.forget(path);
     for (const folder of seen.folders.values()) this.#noteTarget(folder);
     const idle = request.vms.filter(({ folder }) => seen.folders.get(folder)?.process.kind !== 'present');
     return { ...seen, ports: await withHolders(this.#shell, answer.ports, idle, signal) };

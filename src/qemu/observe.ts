@@ -13,7 +13,7 @@ import type {
   SeenStranger,
   SeenVmDir,
 } from '../reconcile/observed.ts';
-import { parseMarker, parseRecord, parseStopMarker, type RecordState } from '../reconcile/record.ts';
+import { parseMarker, parseStopMarker, type RecordState } from '../reconcile/record.ts';
 import type { Addresses } from './addresses.ts';
 import type { Agents } from './agents.ts';
 import { seenInside } from './guest-inside.ts';
@@ -21,6 +21,7 @@ import { parseImageHeader } from './image-header.ts';
 import type { Monitors } from './monitors.ts';
 import type { Probe, ProbedVmDir } from './probe.ts';
 import type { ProbedPath } from './probe-paths.ts';
+import type { Records } from './records.ts';
 
 const MAX_STRANGERS = 50;
 const QMP_MS = 3_000;
@@ -30,6 +31,7 @@ export interface Surroundings {
   readonly roundTripMs: number;
   /** Boot architectures of the ISO images that were asked for. */
   readonly boots: ReadonlyMap<string, SeenFileBoots>;
+  readonly records: Records;
   readonly monitors: Monitors;
   readonly agents: Agents;
   readonly addresses: Addresses;
@@ -41,7 +43,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
   const folders = new Map<string, SeenFolder>();
   for (const vmDir of probe.vmDirs) {
     for (const name of vmDir.folders.keys()) {
-      const folder = seenFolder(probe, vmDir, name);
+      const folder = seenFolder({ probe, vmDir, name }, around.records);
       folders.set(folder.path, folder);
     }
   }
@@ -76,18 +78,25 @@ function seenVmDir({ path, state, marker, freeBytes, totalBytes }: ProbedVmDir):
 }
 
 /** What cannot be read is not absent. */
-function recordOf(vmDir: ProbedVmDir, name: string, entries: readonly string[]): RecordState {
+function recordOf({ vmDir, name }: Place, path: string, records: Records): RecordState {
   if (vmDir.closed.has(name)) return { kind: 'invalid', message: 'this user may not look into the folder' };
   const text = vmDir.records.get(name);
-  if (text === undefined && entries.includes(FOLDER_FILES.record))
+  if (text === undefined && vmDir.folders.get(name)?.includes(FOLDER_FILES.record))
     return { kind: 'invalid', message: 'it is empty or this user may not read it' };
-  return parseRecord(text);
+  return records.of(path, text);
 }
 
-function seenFolder(probe: Probe, vmDir: ProbedVmDir, name: string): SeenFolder {
+interface Place {
+  readonly probe: Probe;
+  readonly vmDir: ProbedVmDir;
+  readonly name: string;
+}
+
+function seenFolder(place: Place, records: Records): SeenFolder {
+  const { probe, vmDir, name } = place;
   const path = vmDir.path === '/' ? `/${name}` : `${vmDir.path}/${name}`;
   const entries = vmDir.folders.get(name) ?? [];
-  const record = recordOf(vmDir, name, entries);
+  const record = recordOf(place, path, records);
   return {
     path,
     vmDir: vmDir.path,

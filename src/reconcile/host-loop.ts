@@ -5,6 +5,7 @@
  * RxJS says who wakes whom; inside a pass there is plain await. Failures are values: this stream never errors.
  */
 import { asyncScheduler, defer, Observable, type SchedulerLike } from 'rxjs';
+import { placeOf } from '../api/effective-spec.ts';
 import { messageOf } from '../api/errors.ts';
 import { ANNOTATIONS, DEFAULT_NAMESPACE, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
@@ -20,7 +21,7 @@ import { NO_SECRETS, seedFor, seenSecret } from './secrets.ts';
 import { type Pass, statusOf } from './status.ts';
 import { isOutdated, writeStatus } from './status-writer.ts';
 import { applyStoreAction } from './store-actions.ts';
-import { contextOf, subjectOf, wantedOf } from './subject.ts';
+import { contextOf, subjectOf } from './subject.ts';
 import { type Unseen, whyUnseen } from './unseen.ts';
 import { WakeQueue } from './wake-queue.ts';
 
@@ -156,7 +157,7 @@ export class HostLoop {
     );
     const readable = (vm: VirtualMachine) => this.#problem(vm, ['InvalidSpec']) === undefined;
     const vms = all.filter(readable);
-    for (const vm of vms) this.#folders.set(wantedOf(vm, host).folder, keyOf(vm.metadata));
+    for (const vm of vms) this.#folders.set(placeOf(vm, host).folder, keyOf(vm.metadata));
     const view = await this.#view.look(host, {
       vms,
       dirty: dirty.filter(readable),

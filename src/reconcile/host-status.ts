@@ -118,21 +118,21 @@ function allocatedOf(vms: readonly VirtualMachine[]): NonNullable<HostStatus['al
   };
 }
 
-function ownerIn(vms: readonly VirtualMachine[], { record }: SeenFolder): VirtualMachine | undefined {
-  return record.kind === 'readable' ? vms.find(({ metadata }) => metadata.uid === record.record.uid) : undefined;
+/** Whether a folder is of one of these VMs. */
+function ownedBy(vms: readonly VirtualMachine[]): (folder: SeenFolder) => boolean {
+  const uids = new Set(vms.map(({ metadata }) => metadata.uid));
+  return ({ record }) => record.kind === 'readable' && uids.has(record.record.uid);
 }
 
 function runningOf(vms: readonly VirtualMachine[], seen: SeenHost): number {
-  return [...seen.folders.values()].filter(
-    (folder) => folder.process.kind === 'present' && ownerIn(vms, folder) !== undefined,
-  ).length;
+  const isOwned = ownedBy(vms);
+  return [...seen.folders.values()].filter((folder) => folder.process.kind === 'present' && isOwned(folder)).length;
 }
 
 /** VM folders without an object: what `list_vms` shows as not managed. */
 function unclaimedOf(vms: readonly VirtualMachine[], seen: SeenHost): Pick<HostStatus, 'unclaimed'> {
-  const unclaimed = [...seen.folders.values()].filter(
-    (folder) => folder.record.kind !== 'absent' && ownerIn(vms, folder) === undefined,
-  );
+  const isOwned = ownedBy(vms);
+  const unclaimed = [...seen.folders.values()].filter((folder) => folder.record.kind !== 'absent' && !isOwned(folder));
   if (unclaimed.length === 0) return {};
   return {
     unclaimed: unclaimed.slice(0, MAX_LISTED).map((folder) => {

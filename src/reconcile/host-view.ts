@@ -1,4 +1,5 @@
 /** One host as the loop sees it: the look, the claim of its vmDirs, and what is said of the Host itself. */
+import { placeOf } from '../api/effective-spec.ts';
 import { messageOf } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
@@ -58,7 +59,7 @@ export class HostView {
     host: Host,
     { vms, dirty, unreadable }: { readonly vms: Vms; readonly dirty: Vms; readonly unreadable: number },
   ): Promise<View> {
-    const vmDirs = [...new Set([host.spec.vmDir, ...vms.map((vm) => wantedOf(vm, host).vmDir)])];
+    const vmDirs = [...new Set([host.spec.vmDir, ...vms.map((vm) => placeOf(vm, host).vmDir)])];
     const request = {
       vmDirs,
       vms: dirty.map((vm) => wantedOf(vm, host)),

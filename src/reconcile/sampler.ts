@@ -4,6 +4,7 @@
  */
 import { asyncScheduler, defer, Observable, type SchedulerLike } from 'rxjs';
 import { conditionsFrom } from '../api/conditions.ts';
+import { placeOf } from '../api/effective-spec.ts';
 import { NotFoundError } from '../api/errors.ts';
 import { API_VERSION, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
@@ -113,7 +114,7 @@ export class HostSampler {
       this.#queue.wake(METRICS_SERIES, intervalMs);
       return;
     }
-    const wanted = new Map(running.map((vm) => [wantedOf(vm, host).folder, vm]));
+    const wanted = new Map(running.map((vm) => [placeOf(vm, host).folder, vm]));
     const samples = await this.#driver.sample(
       running.map((vm) => wantedOf(vm, host)),
       METRICS_SERIES,

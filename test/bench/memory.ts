@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Manifest } from '../../src/api/admission.ts';
+import { CONTROLLER_NODE_OPTIONS } from '../../src/doctor/unit-files.ts';
 import { openFileStore } from '../../src/store/file-store.ts';
 import { manifest } from '../e2e/support/rig.ts';
 import { type Finding, shownNumber } from './figures.ts';
@@ -41,7 +42,10 @@ async function measure(place: Place, count: number): Promise<Finding> {
     );
   }
   const program = join(place.built(), 'test', 'bench', 'memory-controller.js');
-  const child = place.spawn(process.execPath, [program, dir], { cwd: '/', stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = place.spawn(process.execPath, [...CONTROLLER_NODE_OPTIONS, program, dir], {
+    cwd: '/',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   if (child.stdout !== null) await once(child.stdout, 'data');
   await untilSettled(store, count, count);
   const atWork = residentMegabytes(child.pid ?? 0, 'VmHWM');

@@ -1,4 +1,5 @@
 /** Lines for the terminal, and docs/performance.md. */
+import { CONTROLLER_NODE_OPTIONS } from '../../src/doctor/unit-files.ts';
 import { type Finding, shownNumber, verdictOf } from './figures.ts';
 import type { Machine } from './machine.ts';
 
@@ -67,6 +68,8 @@ ${facts.join('\n')}
   the host its tools, free space and QEMU processes that are nobody's. \`virsh list\` returns a name and a state.
 * A sample has CPU per vCPU, memory, and rates of every disk and network of each VM. \`virsh domstats\` has counters.
 * The controller and the commands are the compiled product, each process new; the files are in the page cache.
+* Memory is of a controller as \`service install\` starts it: with Node's options \`${CONTROLLER_NODE_OPTIONS.join(' ')}\`.
+  A \`run\` by hand has them only where they are named to Node; without them V8 keeps more in reserve.
 * CPU at rest includes the scripts that the controller runs. The simulated hosts of the memory figures live in the
   measured process: what they hold is counted too.
 `;

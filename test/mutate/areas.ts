@@ -16,11 +16,11 @@ export const AREAS: readonly Area[] = [
   { name: 'cmdline', files: ['src/qemu/cmdline.ts'], tests: ['test/unit/cmdline*.test.ts'] },
   {
     name: 'store',
-    files: ['change-feed', 'merge', 'object-reader', 'object-rules', 'object-table', 'table-store'].map(
+    files: ['change-feed', 'merge', 'object-cache', 'object-reader', 'object-rules', 'object-table', 'table-store'].map(
       (name) => `src/store/${name}.ts`,
     ),
     tests: [
-      'test/unit/{change-feed,merge,object-reader,object-rules,object-table,table-store}*.test.ts',
+      'test/unit/{change-feed,merge,object-cache,object-reader,object-rules,object-table,table-store}*.test.ts',
       'test/unit/store-merge.test.ts',
       'test/conformance/memory-store.test.ts',
     ],

@@ -19,11 +19,6 @@ const MERGE = explain('src/store/merge.ts', [
   ["if (typeof value === 'object'", 'Equivalent: what is no object counts as frozen.'],
 ]);
 
-const READER = explain('src/store/object-reader.ts', [
-  ['const key =', 'Equivalent: no namespace has that name.', "''"],
-  ['if (this.#current.size >= MAX_CACHED)', 'A bound of memory at 20,000 objects: what is read is the same.'],
-]);
-
 const RULES = explain('src/store/object-rules.ts', [
   [
     'if (isDeepStrictEqual(before.spec, after.spec)) return;',
@@ -65,4 +60,4 @@ const STORE = explain('src/store/table-store.ts', [
   ],
 ]);
 
-export const STORE_SURVIVORS = [...FEED, ...MERGE, ...READER, ...RULES, ...TABLE, ...STORE];
+export const STORE_SURVIVORS = [...FEED, ...MERGE, ...RULES, ...TABLE, ...STORE];
