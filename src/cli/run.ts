@@ -1,6 +1,7 @@
 /** run: the controller, until a signal ends it. VMs live on. */
 import { type Command, Option } from 'commander';
 import { pino } from 'pino';
+import { messageOf } from '../api/errors.ts';
 import { API_VERSION } from '../api/meta.ts';
 import type { ControllerEvent } from '../reconcile/controller.ts';
 import type { ObjectProblem, SourceProblem, Store } from '../store/store.ts';
@@ -54,11 +55,25 @@ async function serve(context: Context, session: Session, log: Log): Promise<void
   log.info({ signal: String(context.signal.reason?.message ?? '') }, 'controller ends; virtual machines live on');
 }
 
-/** Tells each problem once, when it comes, and when it has gone. Returns what ends it. */
+/**
+ * Tells each problem once, when it comes, and when it has gone. A store that cannot be read is one of them: the
+ * controller stays, and goes on when it is mended. Returns what ends it.
+ */
 function followProblems(store: Store, log: Log): () => void {
   let told = new Map<string, SourceProblem | ObjectProblem>();
+  let unreadable = '';
   const look = () => {
-    const problems = [...store.problems(), ...store.sourceProblems()];
+    let problems: readonly (SourceProblem | ObjectProblem)[];
+    try {
+      problems = [...store.problems(), ...store.sourceProblems()];
+      if (unreadable !== '') log.info({}, 'the store can be read again');
+      unreadable = '';
+    } catch (error) {
+      const message = messageOf(error);
+      if (message !== unreadable) log.warn({ message }, 'the store cannot be read; virtual machines live on');
+      unreadable = message;
+      return;
+    }
     const now = new Map(problems.map((problem) => [JSON.stringify(problem), problem]));
     for (const [key, problem] of now) if (!told.has(key)) log.warn({ ...problem }, PROBLEM[kindOf(problem)].comes);
     for (const [key, problem] of told) if (!now.has(key)) log.info({ ...problem }, PROBLEM[kindOf(problem)].goes);

@@ -34,6 +34,7 @@ class Relay {
   #child: ChildProcess | undefined;
   #death = 'next';
   #through: 'after' | 'during' = 'after';
+  #aims: readonly string[] = [];
   #over = false;
 
   constructor(place: readonly string[], mortal: boolean) {
@@ -42,10 +43,9 @@ class Relay {
   }
 
   start(): void {
-    const how = this.#mortal ? (this.#firstDeaths.shift() ?? this.#death) : 'live';
-    // What QEMU is told after the stop was noted is only ever said by one who survived the note.
-    const past = this.kills.filter((kill) => kill.endsWith(' STOP')).length >= 2 ? ['STOP'] : [];
-    const command = [PROGRAM, ...this.#place, how, ...past];
+    const next = this.#aims[0] === undefined ? this.#death : `at ${this.#aims[0]}`;
+    const how = this.#mortal ? (this.#firstDeaths.shift() ?? next) : 'live';
+    const command = [PROGRAM, ...this.#place, how];
     const child = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#child = child;
     let said = '';
@@ -58,12 +58,18 @@ class Relay {
     });
   }
 
+  /** Those who follow survive all but these effects, until one has died at each: others come first every time. */
+  aim(effects: readonly string[]): void {
+    this.#aims = effects;
+  }
+
   #note(lines: readonly string[]): void {
     for (const line of lines) {
       const [word = '', ...name] = line.split(' ');
       if (word === 'effect') this.effects.push(name.join(' '));
       if (!['before', 'during', 'after'].includes(word)) continue;
       this.kills.push(line);
+      if (name.join(' ') === this.#aims[0]) this.#aims = this.#aims.slice(1);
       // What it died before is done next, and dies with it.
       this.#death = word === 'before' && this.#firstDeaths.length === 0 ? this.#through : 'next';
       if (word === 'before') this.#through = this.#through === 'after' ? 'during' : 'after';
@@ -86,6 +92,8 @@ interface Scene {
 
 interface Act {
   readonly name: string;
+  /** Effects that a controller only comes to that survived those before them. */
+  readonly aims?: readonly string[];
   readonly begin: (scene: Scene) => Promise<unknown>;
   /** What it comes to. */
   readonly end: (scene: Scene) => Promise<unknown>;
@@ -110,6 +118,7 @@ const spec = (rig: Rig) => ({
 const ACTS: readonly Act[] = [
   {
     name: 'create',
+    aims: ['patch Host (annotations)', 'patch Host (finalizers)'],
     begin: ({ rig }) => rig.create(NAME, { ...spec(rig), powerState: 'PoweredOff' }),
     end: stopped,
   },
@@ -136,7 +145,7 @@ const ACTS: readonly Act[] = [
       expect(argumentOf(Number(vm.status?.pid), '-smp')).toMatch(/^(cpus=)?2/);
     },
   },
-  { name: 'stop', begin: ({ rig }) => rig.edit(NAME, { powerState: 'PoweredOff' }), end: stopped },
+  { name: 'stop', aims: ['QMP quit'], begin: ({ rig }) => rig.edit(NAME, { powerState: 'PoweredOff' }), end: stopped },
   { name: 'start again', begin: ({ rig }) => rig.edit(NAME, { powerState: 'PoweredOn' }), end: running },
   {
     name: 'release',
@@ -183,7 +192,8 @@ async function live(onFinished: OnFinished, mortal: boolean): Promise<{ rests: R
   relay.start();
   const scene: Scene = { rig, relay, uid: '' };
   const rests: Rest[] = [];
-  for (const { name, begin, end } of ACTS) {
+  for (const { name, aims = [], begin, end } of ACTS) {
+    relay.aim(aims);
     await begin(scene);
     await end(scene);
     rests.push(await restOf(scene, name, counter));

@@ -1,10 +1,11 @@
 /**
- * A controller that kills itself at an effect: `node mortal-controller.ts STORE PATH HOW [PAST]`, where PATH is that of
- * its scripts, PAST an effect that it survives, and HOW one of
+ * A controller that kills itself at an effect: `node mortal-controller.ts STORE PATH HOW`, where PATH is that of its
+ * scripts, and HOW one of
  *
  *     live     does all it has to do, and tells each effect
  *     claim-before, claim-during, claim-after    dies so at the claim of the vmDir
  *     next     dies before its next effect, or after it where that is a status: what a status is about is done
+ *     at EFFECT    dies before that one and survives all others
  *     after, during    dies after its next effect; during: with the script just begun, which lives on
  *
  * It tells on stdout what it does: `here`, then lines of `effect`, `before`, `during` or `after` and the effect's name.
@@ -22,7 +23,7 @@ import type { Store } from '../../../src/store/store.ts';
 import { ObservedStore } from '../../proof/observed-store.ts';
 import { TestShell } from './stand-ins.ts';
 
-const [dir = '', path = '', how = 'live', past] = process.argv.slice(2);
+const [dir = '', path = '', how = 'live'] = process.argv.slice(2);
 const QUICK = { resyncMs: 1_000, failureBackoffMs: { first: 300, max: 2_000 } };
 const QMP_EFFECT = /"execute":"(quit|system_powerdown|cont|block_resize)"/;
 
@@ -37,7 +38,8 @@ function die(when: 'before' | 'during' | 'after', effect: string): void {
 function deathAt(effect: string): 'before' | 'during' | 'after' | undefined {
   const claims = effect === 'CLAIM';
   if (how.startsWith('claim-')) return claims ? (how.slice('claim-'.length) as 'before') : undefined;
-  if (how === 'live' || claims || effect === past) return undefined;
+  if (how.startsWith('at ')) return how === `at ${effect}` ? 'before' : undefined;
+  if (how === 'live' || claims) return undefined;
   if (how === 'next') return effect.startsWith('status') ? 'after' : 'before';
   return how as 'during' | 'after';
 }
