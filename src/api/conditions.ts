@@ -131,3 +131,12 @@ export function findCondition(conditions: readonly Condition[] | undefined, type
 export function isTrue(conditions: readonly Condition[] | undefined, type: string): boolean {
   return findCondition(conditions, type)?.status === 'True';
 }
+
+/** Whether a VM has a process, or may have one: what cannot be seen is not taken for absent. */
+export function mayHaveProcess(
+  status: { readonly pid?: number | undefined; readonly conditions?: readonly Condition[] | undefined } | undefined,
+): boolean {
+  if (status?.pid !== undefined) return true;
+  const running = findCondition(status?.conditions, 'Running')?.status;
+  return running === 'True' || running === 'Unknown';
+}

@@ -1,5 +1,6 @@
 /** start, stop and restart: they edit powerState and restartedAt, and wait until the host shows it. */
 import type { Command } from 'commander';
+import { mayHaveProcess } from '../api/conditions.ts';
 import type { VirtualMachine, VirtualMachineSpec } from '../api/virtual-machine.ts';
 import { type Context, type Globals, print, withSession } from './context.ts';
 import { CliError, EXIT } from './exit-codes.ts';
@@ -35,7 +36,8 @@ export const START: Verb = {
   patch: (vm, now) => {
     const on = vm.spec.powerState === undefined || vm.spec.powerState === 'PoweredOn';
     if (on && hasProcess(vm)) return undefined;
-    return { powerState: 'PoweredOn', ...(hasProcess(vm) ? {} : { restartedAt: now }) };
+    // A launch that is asked for while a guest runs unseen would restart it once it is seen again.
+    return { powerState: 'PoweredOn', ...(mayHaveProcess(vm.status) ? {} : { restartedAt: now }) };
   },
   done: startedOr('started'),
   already: 'already running',

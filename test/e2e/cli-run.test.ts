@@ -1,5 +1,7 @@
 /** The controller as a process: machines live on without it, and a second one takes over. */
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { expect, onTestFinished, test } from 'vitest';
 import { CliRig } from './support/cli-rig.ts';
 import { runState } from './support/oracle.ts';
@@ -105,4 +107,23 @@ test('a manifest that is broken while the controller runs is told there, and tol
   await running.says(/"source":"broken.yaml".*"msg":"a file cannot be used"/);
   writeFileSync(`${rig.store}/broken.yaml`, '');
   await running.says(/"msg":"no longer so: a file cannot be used"/);
+});
+
+test('a damaged row of the store is told, the controller stays, and goes on once the row is mended', async () => {
+  const rig = new CliRig(onTestFinished);
+  const controller = await rig.controller(onTestFinished);
+  await rig.ok(['apply', '--wait', '-f', rig.manifest('web-1')]);
+  const pids = qemusBelow(rig.vmDir);
+  const database = new DatabaseSync(join(rig.store, '.state', 'store.db'));
+  onTestFinished(() => database.close());
+  const where = "kind = 'VirtualMachine' AND name = 'web-1'";
+  const { json } = database.prepare(`SELECT json FROM objects WHERE ${where}`).get() as { json: string };
+  const write = database.prepare(`UPDATE objects SET json = ? WHERE ${where}`);
+  write.run(json.replace('"vcpus":1', '"vcpus":7'));
+  await controller.says(/the store cannot be read; virtual machines live on/);
+  expect([controller.child.exitCode, qemusBelow(rig.vmDir)]).toEqual([null, pids]);
+  write.run(json);
+  await controller.says(/the store can be read again/);
+  expect((await rig.ok(['get', 'qvm', 'web-1'])).stdout).toContain('Running');
+  expect(qemusBelow(rig.vmDir)).toEqual(pids);
 });

@@ -1,5 +1,5 @@
 /** Actions start, stop and restart. */
-import { findCondition, isTrue } from '../../api/conditions.ts';
+import { findCondition, isTrue, mayHaveProcess } from '../../api/conditions.ts';
 import { oneLine } from '../../api/errors.ts';
 import type { VirtualMachine } from '../../api/virtual-machine.ts';
 import type { Envelope } from '../envelope.ts';
@@ -13,7 +13,7 @@ export async function start(call: Call, found: ExistingVm): Promise<Envelope> {
   const already = vm.status?.pid !== undefined && isRunning(vm) && isOn(vm) && isCurrent(vm);
   const spec = {
     powerState: 'PoweredOn',
-    ...(vm.status?.pid === undefined && !isStarting(vm) ? { restartedAt: now() } : {}),
+    ...(!mayHaveProcess(vm.status) && !isStarting(vm) ? { restartedAt: now() } : {}),
   };
   if (call.args.dry_run === true) return rehearse(call, found, spec);
   const patched = await patchSpec(call, vm, spec);
