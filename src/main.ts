@@ -5,6 +5,7 @@ import type { Context } from './cli/context.ts';
 import { InterruptedError } from './cli/exit-codes.ts';
 import { runCli } from './cli/program.ts';
 import { runProgram } from './host/run-program.ts';
+import type { Remotes } from './mcp/remote-hosts.ts';
 
 const entry = process.argv[1] ?? '';
 
@@ -50,7 +51,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 const context: Context = {
   openSession: async (options) => (await import('./runtime.ts')).openSession(options),
   machine: async () => (await import('./runtime.ts')).machine,
-  serveMcp: async ({ store, loop }, limits, signal) => {
+  serveMcp: async ({ store, loop, secrets, welcome }, limits, signal) => {
     servingMcp = true;
     const [{ serveStdio }, { languageFrom }] = await Promise.all([
       import('./mcp/server.ts'),
@@ -59,7 +60,8 @@ const context: Context = {
     const { stdin, stdout, stderr, env } = process;
     const log = (line: string) => void stderr.write(`${line}\n`);
     const language = languageFrom(env);
-    await serveStdio({ store, loop, ...limits, version: version(), language, stdin, stdout, log, signal });
+    const remotes: Remotes = { secrets, welcome: (attempt, until) => welcome(attempt, { signal: until }) };
+    await serveStdio({ store, loop, remotes, ...limits, version: version(), language, stdin, stdout, log, signal });
   },
   runProgram,
   stdin: process.stdin,

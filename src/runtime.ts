@@ -1,19 +1,21 @@
-/** The real things behind a session: the file store, the local host, the loop. */
+/** The real things behind a session: the file store, the hosts, the loop. */
 import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import type { Subscription } from 'rxjs';
 import { type Manifest, parseManifest } from './api/admission.ts';
-import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
+import { AlreadyExistsError, InvalidObjectError, messageOf } from './api/errors.ts';
 import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
 import type { GlobalOptions, LoopRole, LoopSupervisor, Machine, Session, SessionOptions } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
+import { HostShells } from './host-shells.ts';
 import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
 import { SecretFolder } from './store/secret-folder.ts';
-import type { SecretReader } from './store/store.ts';
+import type { SecretStore } from './store/store.ts';
+import { welcome } from './welcome.ts';
 
 export async function openSession(options: SessionOptions): Promise<Session> {
   const storeDir = storeFolder(options);
@@ -25,15 +27,19 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     throw error;
   }
   const secrets = new SecretFolder(join(storeDir, '.state', 'secrets'));
-  const loop = new FileStoreLoop(store, secrets, options.role ?? 'command');
+  const shells = new HostShells(store, secrets);
+  const loop = new FileStoreLoop({ store, secrets, shells }, options.role ?? 'command');
   return {
     store,
     secrets,
     storeDir,
     loop,
-    shellFor: () => new LocalShell(),
+    shellFor: (host) => shells.of(host),
+    tryLogin: (attempt) => shells.attempt(attempt),
+    welcome: (attempt, how) => welcome((one) => shells.attempt(one), attempt, how),
     close: async () => {
       loop.stop();
+      await shells.close();
       await store.close();
     },
   };
@@ -118,18 +124,26 @@ async function ensureLocalhost(store: FileStore, options: GlobalOptions): Promis
   }
 }
 
+interface LoopPlace {
+  readonly store: FileStore;
+  readonly secrets: SecretStore;
+  readonly shells: HostShells;
+}
+
 class FileStoreLoop implements LoopSupervisor {
   readonly #store: FileStore;
-  readonly #secrets: SecretReader;
+  readonly #secrets: SecretStore;
+  readonly #shells: HostShells;
   readonly #role: LoopRole;
   readonly #holder: LoopHolder;
   readonly #listeners: ((event: ControllerEvent) => void)[] = [];
   #lock: { release(): void } | undefined;
   #subscription: Subscription | undefined;
 
-  constructor(store: FileStore, secrets: SecretReader, role: LoopRole) {
+  constructor({ store, secrets, shells }: LoopPlace, role: LoopRole) {
     this.#store = store;
     this.#secrets = secrets;
+    this.#shells = shells;
     this.#role = role;
     this.#holder = new LoopHolder(store.dir);
   }
@@ -176,19 +190,30 @@ class FileStoreLoop implements LoopSupervisor {
 
   /** Loaded when it is run: a command that only reads the store does not wait for it. */
   async #drive(lock: { release(): void }): Promise<void> {
-    const [{ runController }, { QemuDriver }] = await Promise.all([
+    const [{ runController }, { QemuDriver }, { sweepPassingHosts }] = await Promise.all([
       import('./reconcile/controller.ts'),
       import('./qemu/driver.ts'),
+      import('./passing-hosts.ts'),
     ]);
     if (this.#lock !== lock) return;
     const events$ = runController({
       store: this.#store,
       secrets: this.#secrets,
-      driverFor: () => new QemuDriver(new LocalShell()),
+      driverFor: (host) => {
+        const remote = this.#shells.remote(host);
+        if (remote === undefined) return new QemuDriver(this.#shells.of(host));
+        return new QemuDriver(remote, { connection: () => remote.seen(), connection$: remote.connection$ });
+      },
     });
-    this.#subscription = events$.subscribe((event) => {
+    const tell = (event: ControllerEvent) => {
       for (const listener of this.#listeners) listener(event);
-    });
+    };
+    this.#subscription = events$.subscribe(tell);
+    this.#subscription.add(
+      sweepPassingHosts(this.#store, this.#secrets, (error) =>
+        tell({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' }),
+      ),
+    );
   }
 
   stop(): void {

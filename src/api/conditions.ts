@@ -80,6 +80,9 @@ export const REASONS = [
   'LocalNotAllowed',
   'ClaimedByAnother',
   'DifferentMachine',
+  'CredentialsInvalid',
+  'HostKeyChanged',
+  'JumpHostInvalid',
   'VMDirMissing',
   'Ready',
 ] as const;

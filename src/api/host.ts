@@ -1,14 +1,17 @@
-/** The Host: a machine that runs VMs. In this release the local one. */
+/** The Host: a machine that runs VMs, this one or one behind SSH. */
 import { z } from 'zod';
+import { sshSpec } from './host-ssh.ts';
 import type { ObjectMeta } from './meta.ts';
 import {
   absoluteFolder,
+  type CelRule,
   conditions,
   interfaceOrAll,
   lenient,
   map,
   type ObjectFactory,
   observedGeneration,
+  rules,
   setOf,
   strict,
   text,
@@ -17,9 +20,15 @@ import {
 /** Where VM folders lie when nothing else is said. */
 export const DEFAULT_VM_DIR = '/var/lib/qemu';
 
+const oneWay: CelRule = {
+  rule: 'has(self.local) != has(self.ssh)',
+  message: 'set exactly one of local and ssh',
+};
+
 const spec = (object: ObjectFactory) =>
   object({
-    local: object({}).describe('The machine on which the controller runs.'),
+    local: object({}).optional().describe('The machine on which the controller runs.'),
+    ssh: sshSpec(object).optional().describe('A machine that is reached over SSH.'),
     vmDir: absoluteFolder()
       .default(DEFAULT_VM_DIR)
       .describe('Folder that holds one folder per VM. Immutable once it is claimed.'),
@@ -35,7 +44,7 @@ const spec = (object: ObjectFactory) =>
       .max(86_400)
       .default(60)
       .describe('How often status.metrics of running VMs is refreshed. 0: never.'),
-  });
+  }).meta(rules(oneWay));
 
 const info = (object: ObjectFactory) =>
   object({
@@ -100,6 +109,11 @@ const status = (object: ObjectFactory) =>
       .optional()
       .describe('QEMU processes that are not ours. Their command lines may hold secrets and are not shown.'),
     unclaimed: z.array(unclaimed(object)).max(50).optional().describe('VM folders without an object in this store.'),
+    ssh: object({
+      hostKey: text(256).optional().describe('Type and fingerprint of the key that the host showed.'),
+    })
+      .optional()
+      .describe('Of a Host behind SSH.'),
     roundTripMs: z.int().optional().describe('Time of one look at the host; rounded.'),
   });
 

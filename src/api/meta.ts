@@ -21,6 +21,10 @@ export const ANNOTATIONS = {
   provisioned: `${GROUP}/provisioned`,
   /** On a Host: the machine-id whose vmDir was claimed. */
   claimed: `${GROUP}/claimed`,
+  /** On a Host: the store uid in the marker that may be replaced, or `none` for a marker that was lost. Removed when done. */
+  takeOver: `${GROUP}/take-over`,
+  /** On a Host that a tool made for one address: when it was last used. It is removed some time later if it has no VM. */
+  lastUsedAt: `${GROUP}/last-used-at`,
   /** On a Host: which boot of it is ending (host-shutdown.ts). Its guests are stopped, and none is started in that boot. */
   hostShutdown: `${GROUP}/host-shutdown`,
   /** Any text; a new one asks for a look now instead of at the next resync. */

@@ -75,6 +75,29 @@ export const authorizedKey = () =>
     'a public key: one line such as "ssh-ed25519 AAAA... name"',
   ).min(1);
 
+/** One key of a host as known_hosts has it, behind the names. */
+export const hostKey = () =>
+  matching(
+    8192,
+    /^(ssh|ecdsa)-[-a-z0-9@.]+ [A-Za-z0-9+/]{16,}={0,3}( [^\x00-\x1f\x7f]*)?$/,
+    'a public key: one line such as "ssh-ed25519 AAAA..."',
+  ).min(1);
+
+/** A name, an IP address or an alias: nothing that a program would take for an option. */
+export const sshAddress = () =>
+  matching(
+    253,
+    /^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$/,
+    'a name or an IP address: letters, digits, "_", ".", ":", "%" and "-", not beginning with "-" or "."',
+  ).min(1);
+
+export const sshUser = () =>
+  matching(
+    64,
+    /^[A-Za-z0-9_][A-Za-z0-9_.@-]*$/,
+    'a user: letters, digits, "_", ".", "@" and "-", beginning with a letter, a digit or "_"',
+  ).min(1);
+
 /** Text that is passed on as UTF-8. Half a surrogate pair has no bytes there. */
 export const wholeText = (maxLength: number) =>
   text(maxLength)

@@ -32,7 +32,14 @@ export function objectIssues({ kind, metadata, spec }: Named): FieldIssue[] {
     });
   }
   if (kind === 'VirtualMachine') issues.push(...virtualMachineIssues(name, spec as VirtualMachineSpec));
+  if (kind === 'Host') issues.push(...hostIssues(spec as HostSpec));
   return issues;
+}
+
+function hostIssues({ local, ssh }: HostSpec): FieldIssue[] {
+  if ((local === undefined) !== (ssh === undefined)) return [];
+  const said = local === undefined ? 'neither is set' : 'both are set';
+  return [{ field: 'spec', message: `set exactly one of local and ssh: ${said}` }];
 }
 
 function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssue[] {

@@ -1,5 +1,6 @@
 /** A Host in full. Pure. */
 import type { Host } from '../api/host.ts';
+import { hostKeyWords } from '../api/host-ssh.ts';
 import { humanBytes } from '../api/quantity.ts';
 import { conditionLines, fields, metadataLines, section, tableSection } from './sheet.ts';
 
@@ -26,7 +27,12 @@ export function describeHost(host: Host, now: number): string[] {
 }
 
 function wantedLines({ spec }: Host): string[] {
+  const { ssh } = spec;
   return fields([
+    ['Address', ssh && `${ssh.user === undefined ? '' : `${ssh.user}@`}${ssh.address}${ssh.port === undefined ? '' : `, port ${ssh.port}`}`],
+    ['Through', ssh?.jumpHostName && `Host ${ssh.jumpHostName}`],
+    ['Credentials', ssh && (ssh.credentialsSecretRef === undefined ? 'agent and ~/.ssh/config' : `Secret ${ssh.credentialsSecretRef.name}`)],
+    ['Host keys', ssh && ((ssh.hostKeys ?? []).map(hostKeyWords).join(', ') || `known_hosts, then ${ssh.hostKeyPolicy ?? 'AcceptNew'}`)],
     ['VM folder', spec.vmDir],
     ['Allowed paths', (spec.allowedPaths ?? [spec.vmDir]).join(', ')],
     ['Metrics', spec.metricsIntervalSeconds === 0 ? 'on request' : `every ${spec.metricsIntervalSeconds} s`],
@@ -45,6 +51,7 @@ function machineLines({ status }: Host): string[] {
     ['Memory', info.memory],
     ['Disk of VM folder', vmDir && `${humanBytes(vmDir.freeBytes)} free of ${humanBytes(vmDir.totalBytes)}`],
     ['KVM', kvm === undefined ? undefined : `${kvm ? 'works' : 'does not work'}${kvmReason ? ` (${kvmReason})` : ''}`],
+    ['Host key', status?.ssh?.hostKey],
     ['Round trip', status?.roundTripMs && `${status.roundTripMs} ms`],
   ]);
 }

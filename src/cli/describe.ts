@@ -6,7 +6,7 @@ import { type Context, type Declare, examples, type Globals, print, withSession 
 import { describeHost } from './describe-host.ts';
 import { describeMonitor } from './describe-monitor.ts';
 import { describeVm } from './describe-vm.ts';
-import { parseTargets, refIn, requireObject } from './resources.ts';
+import { type Asked, parseTargets, refIn, requireObject } from './resources.ts';
 import type { Session } from './session.ts';
 import { tellProblems, tellUnlessWatched } from './warnings.ts';
 
@@ -16,28 +16,7 @@ export const declareDescribe: Declare = (command, context) => {
     .action(async (words: string[], _options, self: Command) => {
       const options = self.optsWithGlobals<Globals>();
       const asked = parseTargets(words, options.namespace);
-      await withSession(context, options, async (session) => {
-        const { store } = session;
-        const objects: AnyObject[] = [];
-        for (const target of asked.targets) objects.push(await requireObject(store, target));
-        if (asked.targets.length === 0) {
-          for (const kind of asked.kinds)
-            objects.push(
-              ...(await store.list(kind, { namespace: refIn(kind, '', options.namespace).namespace })).items,
-            );
-        }
-        tellProblems(
-          context,
-          store,
-          objects.map(({ kind, metadata }) => ({ kind, ref: metadata })),
-        );
-        if (objects.some(({ kind }) => kind === 'VirtualMachine')) tellUnlessWatched(context, session);
-        const now = Date.now();
-        const sheets: string[] = [];
-        for (const object of objects)
-          sheets.push(describe(object, now, await onHost(context, session, object)).join('\n'));
-        print(context, sheets.join('\n\n\n'));
-      });
+      await withSession(context, options, (session) => describeAll(context, session, asked, options));
     });
   examples(command, [
     ['What web-1 is, why, and where its files lie', 'describe qvm web-1'],
@@ -45,11 +24,32 @@ export const declareDescribe: Declare = (command, context) => {
   ]);
 };
 
+export async function describeAll(context: Context, session: Session, asked: Asked, options: Globals): Promise<void> {
+  const { store } = session;
+  const objects: AnyObject[] = [];
+  for (const target of asked.targets) objects.push(await requireObject(store, target));
+  if (asked.targets.length === 0) {
+    for (const kind of asked.kinds)
+      objects.push(...(await store.list(kind, { namespace: refIn(kind, '', options.namespace).namespace })).items);
+  }
+  tellProblems(
+    context,
+    store,
+    objects.map(({ kind, metadata }) => ({ kind, ref: metadata })),
+  );
+  if (objects.some(({ kind }) => kind === 'VirtualMachine')) tellUnlessWatched(context, session);
+  const now = Date.now();
+  const sheets: string[] = [];
+  for (const object of objects) sheets.push(describe(object, now, await onHost(context, session, object)).join('\n'));
+  print(context, sheets.join('\n\n\n'));
+}
+
 /** Asks the VM's host, for what no status holds; undefined where it does not answer. */
 async function onHost({ signal }: Context, session: Session, object: AnyObject): Promise<VmOnHost | undefined> {
   if (object.kind !== 'VirtualMachine' || object.status?.folder === undefined) return undefined;
-  const shell = session.shellFor(object.spec.hostName ?? '');
-  return lookAtVm(shell, object.status.folder, signal).catch(() => undefined);
+  const host = await session.store.get('Host', { name: object.spec.hostName ?? '' });
+  if (host === undefined) return undefined;
+  return lookAtVm(session.shellFor(host), object.status.folder, signal).catch(() => undefined);
 }
 
 function describe(object: AnyObject, now: number, host: VmOnHost | undefined): string[] {

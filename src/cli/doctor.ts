@@ -8,26 +8,30 @@ import type { AnyObject } from '../api/kinds.ts';
 import { KINDS, keyOf } from '../api/meta.ts';
 import { bundle } from '../doctor/bundle.ts';
 import type { Check } from '../doctor/check.ts';
-import { type Examined, examine, LOCALHOST, type StoreView } from '../doctor/checks.ts';
+import { type Examined, examine, examineRemote, LOCALHOST, type StoreView } from '../doctor/checks.ts';
 import { lookAtMachine } from '../doctor/look.ts';
 import type { Store } from '../store/store.ts';
 import { type ChecksFormat, exitOf, printChecks } from './checks.ts';
-import { type Context, type Declare, examples, type Globals, print } from './context.ts';
+import { type Context, type Declare, examples, type Globals, print, withSession } from './context.ts';
 import { CliError, EXIT, usageError } from './exit-codes.ts';
+import { requireObject } from './resources.ts';
 import type { Machine } from './session.ts';
 
 interface DoctorOptions extends Globals {
   readonly output: ChecksFormat;
   readonly bundle?: string;
+  readonly host?: string;
 }
 
 export const declareDoctor: Declare = (command, context, version) => {
   command
     .addOption(new Option('-o, --output <format>').choices(['text', 'json']).default('text'))
+    .option('--host <name>', 'look at this Host instead, over SSH')
     .option('--bundle <file.tar.gz>', 'write a report for a bug, without secrets, to a new file')
     .action(async (_options, self: Command) => doctor(context, version, self.optsWithGlobals<DoctorOptions>()));
   examples(command, [
     ['Look at this machine; code 1 where something does not work', 'doctor'],
+    ['Look at another machine', 'doctor --host rack1'],
     ['Gather what a bug report needs, and look through it before sending it', 'doctor --bundle report.tar.gz'],
   ]);
 };
@@ -40,7 +44,34 @@ interface Visit {
   readonly folders: readonly string[];
 }
 
+/** The Host's machine, as its own credentials reach it. */
+async function examineHost(context: Context, name: string, options: DoctorOptions): Promise<void> {
+  if (options.bundle !== undefined) throw usageError('--bundle is of this machine: leave --host out');
+  await withSession(context, options, async (session) => {
+    const host = await requireObject(session.store, { kind: 'Host', ref: { name } });
+    if (host.spec.ssh === undefined) throw usageError(`Host ${name} is this machine: leave --host out`);
+    const { items } = await session.store.list('VirtualMachine');
+    const vms = items.filter(({ spec }) => spec.hostName === name);
+    const pids = vms.flatMap(({ status }) => status?.pid ?? []);
+    const { vmDir } = host.spec;
+    const looked = await lookAtMachine(
+      session.shellFor(host),
+      { vmDir, store: vmDir, holder: process.pid, pids },
+      context.signal,
+    );
+    const checks = examineRemote({ ...looked, host, vms, user: looked.machine.user });
+    printChecks(context, checks, options.output);
+    endAs(checks);
+  });
+}
+
+function endAs(checks: readonly Check[]): void {
+  const code = exitOf(checks);
+  if (code !== EXIT.done) throw new CliError(code, 'something does not work: see the problems above');
+}
+
 async function doctor(context: Context, version: string, options: DoctorOptions): Promise<void> {
+  if (options.host !== undefined) return examineHost(context, options.host, options);
   if (options.bundle !== undefined && !/\.(tar\.gz|tgz)$/.test(options.bundle))
     throw usageError(`--bundle ${options.bundle}: the name of the report must end in .tar.gz`);
   const machine = await context.machine();
@@ -52,8 +83,7 @@ async function doctor(context: Context, version: string, options: DoctorOptions)
     if (options.output === 'text')
       print(context, `report written to ${options.bundle}: look through it before you send it`);
   }
-  const code = exitOf(checks);
-  if (code !== EXIT.done) throw new CliError(code, 'something does not work: see the problems above');
+  endAs(checks);
 }
 
 async function examineMachine(context: Context, machine: Machine, options: Globals): Promise<Visit> {

@@ -62,6 +62,11 @@ export const declareGet: Declare = (command, context) => {
   ]);
 };
 
+/** All objects of a kind. */
+export async function getAll(context: Context, kind: Kind, options: GetOptions): Promise<void> {
+  await withSession(context, options, (session) => get(context, session, { kinds: [kind], targets: [] }, options));
+}
+
 async function get(context: Context, session: Session, asked: Asked, options: GetOptions): Promise<void> {
   const { output } = options;
   tellProblems(

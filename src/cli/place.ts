@@ -10,6 +10,8 @@ export interface Place {
   readonly vm: VirtualMachine;
   readonly folder: string;
   readonly shell: Shell;
+  /** Whether ports of the host are out of reach for programs of this machine. */
+  readonly remote: boolean;
 }
 
 export async function placeOf(session: Session, word: string, namespace: string | undefined): Promise<Place> {
@@ -22,7 +24,7 @@ export async function placeOf(session: Session, word: string, namespace: string 
     const why = hostName === undefined ? 'spec.hostName names no Host' : `its Host ${hostName} does not exist`;
     throw new CliError(EXIT.failed, `${word} is nowhere: ${why}`);
   }
-  return { vm, folder: effectiveSpec(vm, host).folder, shell: session.shellFor(host.metadata.name) };
+  return { vm, folder: effectiveSpec(vm, host).folder, shell: session.shellFor(host), remote: host.spec.ssh !== undefined };
 }
 
 /** A socket that nobody answers at: why, in words of the VM. */

@@ -83,6 +83,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./secret.ts')).declareSecret,
   },
+  host: {
+    summary: 'Add, show and remove the machines that run virtual machines',
+    group: OBJECTS,
+    load: async () => (await import('./host.ts')).declareHost,
+  },
   start: {
     summary: 'Start virtual machines',
     group: MACHINES,

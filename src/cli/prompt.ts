@@ -8,6 +8,20 @@ function nowhere(): Writable {
   return new Writable({ write: (_chunk, _encoding, done) => done() });
 }
 
+/** A question whose answer is shown while it is typed. @throws InterruptedError at Ctrl-C */
+export async function promptLine({ stdin, stderr }: Context, question: string): Promise<string> {
+  const editor = createInterface({ input: stdin, output: stderr, terminal: true, historySize: 0 });
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      editor.once('SIGINT', () => reject(new InterruptedError('SIGINT')));
+      editor.once('close', () => reject(usageError('nothing was typed')));
+      editor.question(question, resolve);
+    });
+  } finally {
+    editor.close();
+  }
+}
+
 /** One line, without its end. @throws InterruptedError at Ctrl-C */
 export async function promptHidden({ stdin, stderr }: Context, question: string): Promise<Buffer> {
   // The line editor echoes to its output alone: that is nowhere. It begins before anybody is asked to type.

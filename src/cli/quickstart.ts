@@ -63,7 +63,7 @@ async function quickstart(context: Context, session: Session, options: Quickstar
     step(context, `It runs: QEMU ${vm.status.qemuVersion}, pid ${vm.status.pid}, ${accelerator(vm)}. Live figures:`);
     await showFigures(context, session, NAME);
     step(context, 'Its serial console:');
-    const place = { shell: session.shellFor(host.metadata.name), folder: vm.status.folder ?? '' };
+    const place = { shell: session.shellFor(host), folder: vm.status.folder ?? '' };
     await showConsole(context, place, options.timeout, `${words} logs ${NAME} --console`);
   });
   print(context, '');

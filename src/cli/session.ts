@@ -1,4 +1,6 @@
 /** What a command gets to work with. main.ts makes it; commands never open stores or loops themselves. */
+import type { Host } from '../api/host.ts';
+import type { Attempt, Welcome } from '../api/host-ssh.ts';
 import type { Holder } from '../doctor/service-checks.ts';
 import type { Shell } from '../host/shell.ts';
 import type { ControllerEvent } from '../reconcile/controller.ts';
@@ -26,7 +28,21 @@ export interface Session {
   readonly storeDir: string;
   readonly loop: LoopSupervisor;
   /** Reaches the machine of a Host for streams. */
-  readonly shellFor: (hostName: string) => Shell;
+  readonly shellFor: (host: Host) => Shell;
+  /** Reaches a machine over SSH that no Host stands for yet, or a Host with other credentials than it has. */
+  readonly tryLogin: (attempt: Attempt) => Login;
+  /** The same, for what a Host is made from. @param vmDir absent: the first that the user may write there */
+  readonly welcome: (
+    attempt: Omit<Attempt, 'onNewKey'>,
+    options: { readonly vmDir?: string | undefined; readonly signal: AbortSignal },
+  ) => Promise<Welcome>;
+  close(): Promise<void>;
+}
+
+export interface Login {
+  readonly shell: Shell;
+  /** Who logs in, once an alias is resolved. */
+  user(): Promise<string>;
   close(): Promise<void>;
 }
 

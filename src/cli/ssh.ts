@@ -5,9 +5,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { forwardPort, LOOPBACK } from '../streams/port-forward.ts';
 import { type Context, type Declare, examples, type Globals, withSession } from './context.ts';
 import { EndedWith } from './exit-codes.ts';
-import { placeOf } from './place.ts';
+import { type Place, placeOf } from './place.ts';
 import { type Reach, reach } from './reach.ts';
 
 interface SshOptions extends Globals {
@@ -41,7 +42,8 @@ async function connect(context: Context, word: string, words: readonly string[],
   const user = options.loginName ?? (at < 0 ? undefined : word.slice(0, at));
   await withSession(context, options, async (session) => {
     const place = await placeOf(session, name, options.namespace);
-    const target = await reach(place, name, SSH_PORT, context.signal);
+    const port = await reach(place, name, SSH_PORT, context.signal);
+    const target = place.remote ? await brought(place, port) : port;
     try {
       const { uid } = place.vm.metadata;
       const login = { user, identity: options.identity, uid, keys: keysFolder(session.storeDir) };
@@ -54,6 +56,21 @@ async function connect(context: Context, word: string, words: readonly string[],
       await target.close();
     }
   });
+}
+
+/** A port of another machine, at one of this machine's own. */
+async function brought({ shell }: Place, target: Reach): Promise<Reach> {
+  const forward = await forwardPort(shell, {
+    localPort: 0,
+    target,
+    onConnection: () => undefined,
+    onFailure: () => undefined,
+  });
+  const close = async () => {
+    forward.close();
+    await target.close();
+  };
+  return { host: LOOPBACK, port: forward.localPort, close };
 }
 
 function keysFolder(storeDir: string): string {

@@ -60,6 +60,22 @@ export function examine(examined: Examined): Check[] {
   ];
 }
 
+/** A host behind SSH: what of a machine counts where nothing of ours runs but QEMU. */
+export interface ExaminedRemote extends Pick<Examined, 'machine' | 'facts'> {
+  readonly host: Host;
+  readonly vms: readonly VirtualMachine[];
+  readonly user: string;
+}
+
+export function examineRemote({ machine, facts, host, vms, user }: ExaminedRemote): Check[] {
+  const { name } = host.metadata;
+  return [
+    ok('ssh', `logged in to ${name} as ${user}, and scripts run`),
+    ...qemuChecks({ machine, facts, host, vms }),
+    ...vmDirChecks(host.spec.vmDir, machine),
+  ];
+}
+
 function objectChecks({ hosts, vms, problems }: StoreView, invokedAs: string): Check[] {
   const manifests = problems.map((sentence) =>
     problem('manifests', oneLine(sentence, MOST_MESSAGE), 'correct the file'),

@@ -19,11 +19,11 @@ export function architectureOf(word: ArchitectureWord): 'x86_64' | 'arm64' {
 
 /** Of all three tools. The names are fixed. */
 export const hostArguments = {
-  host: z.string().min(1).max(253).optional().describe('Registered host; default localhost'),
-  ssh_port: z.int().min(1).max(65_535).optional().describe('Remote hosts: not available yet'),
-  ssh_user: z.string().max(64).optional().describe('Remote hosts: not available yet'),
-  ssh_pwd: z.string().max(1024).optional().describe('Remote hosts: not available yet'),
-  ssh_key: z.string().max(1024).optional().describe('Remote hosts: not available yet'),
+  host: z.string().min(1).max(253).optional().describe('Registered host or SSH address; default localhost'),
+  ssh_port: z.int().min(1).max(65_535).optional().describe('Of an address (22)'),
+  ssh_user: z.string().min(1).max(64).optional().describe('Of an address that is not registered'),
+  ssh_pwd: z.string().min(1).max(1024).optional().describe('Password; ssh_key wins'),
+  ssh_key: z.string().min(1).max(1024).optional().describe('Path of a private key on this server'),
 };
 
 export const namespaceArgument = () =>

@@ -7,6 +7,7 @@ import type { Architecture, VirtualMachine } from '../api/virtual-machine.ts';
 import { firstVersion } from '../store/watching.ts';
 import { Refusal } from './envelope.ts';
 import { askLookAtHost } from './looks.ts';
+import { makeHost, noteUse, registered, requireSameLogin } from './remote-hosts.ts';
 import type { ToolContext } from './tool.ts';
 
 export const LOCALHOST = 'localhost';
@@ -22,16 +23,20 @@ export interface HostArguments {
 }
 
 /** The Host that was asked for; undefined where none was and there is no `localhost`: all Hosts. @throws Refusal */
-export async function hostFor({ store, say }: ToolContext, args: HostArguments): Promise<Host | undefined> {
+export async function hostFor(context: ToolContext, args: HostArguments): Promise<Host | undefined> {
+  const { store, say } = context;
   const { items } = await store.list('Host');
-  const names = items.map(({ metadata }) => metadata.name).sort();
-  for (const field of ['ssh_user', 'ssh_pwd', 'ssh_key'] as const) {
-    if (args[field] === undefined) continue;
-    throw new Refusal(say.remoteNotYet(field, listed(names)), { code: 'InvalidArgument', field, allowed: names });
-  }
   const wanted = args.host ?? LOCALHOST;
-  const found = items.find(({ metadata }) => metadata.name === wanted);
-  if (found !== undefined || args.host === undefined) return found;
+  const found = registered(items, wanted, args);
+  if (found !== undefined) {
+    await requireSameLogin(context, found, args);
+    await noteUse(store, found);
+    return found;
+  }
+  if (args.host === undefined) return undefined;
+  if (args.ssh_user !== undefined || args.ssh_key !== undefined || args.ssh_pwd !== undefined)
+    return makeHost(context, wanted, args);
+  const names = items.map(({ metadata }) => metadata.name).sort();
   throw new Refusal(say.hostUnknown(oneLine(wanted, 64), listed(names)), {
     code: 'HostNotFound',
     field: 'host',

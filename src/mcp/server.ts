@@ -18,6 +18,7 @@ import type { Store } from '../store/store.ts';
 import { callTool } from './calls.ts';
 import type { ToolResult } from './envelope.ts';
 import { Looks, type Loop } from './looks.ts';
+import type { Remotes } from './remote-hosts.ts';
 import type { Tool, ToolContext } from './tool.ts';
 import { listVms } from './tools/list-vms.ts';
 import { manageVm } from './tools/manage-vm.ts';
@@ -25,6 +26,7 @@ import { monitorVmStatus } from './tools/monitor-vm-status.ts';
 
 export interface McpOptions {
   readonly store: Store;
+  readonly remotes: Remotes;
   readonly loop: Loop;
   readonly version: string;
   /** manage_vm is not listed, and refused when called all the same. */
@@ -122,12 +124,13 @@ function answerCall(
   options: McpOptions,
   { extra, looks, ending }: Around & { readonly extra: Extra },
 ): Promise<ToolResult> {
-  const { store, language, noDelete, log, readOnly } = options;
+  const { store, language, noDelete, log, readOnly, remotes } = options;
   const context: ToolContext = {
     store,
     language,
     noDelete,
     looks,
+    remotes: readOnly ? { secrets: remotes.secrets } : remotes,
     say: sentencesFor(language),
     signal: AbortSignal.any([extra.signal, ending]),
     progress: progressOf(extra, log),

@@ -4,12 +4,14 @@ import type { Sentences } from '../messages/sentences.ts';
 import type { Store } from '../store/store.ts';
 import type { Envelope } from './envelope.ts';
 import type { Looks } from './looks.ts';
+import type { Remotes } from './remote-hosts.ts';
 
 export interface ToolContext {
   readonly store: Store;
   readonly say: Sentences;
   readonly language: Language;
   readonly looks: Looks;
+  readonly remotes: Remotes;
   readonly noDelete: boolean;
   /** Aborts when the client cancels or goes away. It ends the waiting, never a change. */
   readonly signal: AbortSignal;

@@ -52,9 +52,14 @@ export const en: Sentences = {
   ambiguousHost: (name, hosts) => `several hosts have a VM ${name}: say host: ${hosts}`,
   hostNeeded: (hosts) => `say on which host: ${hosts}`,
   hostUnknown: (host, hosts) =>
-    `host ${host} is not registered, and remote hosts by address are not available yet. Registered hosts: ${hosts}`,
-  remoteNotYet: (field, hosts) =>
-    `${field}: remote hosts over SSH are not available yet; leave the ssh_* parameters out. Registered hosts: ${hosts}`,
+    `host ${host} is not registered. Registered hosts: ${hosts}. For another machine give its address with ssh_user and ssh_key or ssh_pwd`,
+  hostIsLocal: (host, field) => `${field}: host ${host} is this machine; leave the ssh_* parameters out`,
+  loginDiffers: (host, field) =>
+    `${field} differs from what host ${host} is registered with; leave the ssh_* parameters out, or change it: qemu-operator host credentials ${host}`,
+  loginNeeded: (field) =>
+    `${field} is required: an address that is not registered needs ssh_user, and ssh_key or ssh_pwd`,
+  keyUnreadable: (why) => `ssh_key: must be a private key on the machine of this server: ${why}`,
+  notLetIn: (address, why) => `no login to ${address}: ${why}. Nothing was kept`,
   hostNotReady: (host, why) => `host ${host} cannot take the VM: ${why}`,
   hostNotSeen: (host) =>
     `host ${host} has not been looked at yet: no controller runs, or it does not answer; try again`,

@@ -11,9 +11,13 @@ const steps: Readonly<Partial<Record<Reason, string>>> = {
   HostNotFound: 'Create the Host. `hostName` cannot be changed.',
   HostUnreachable: 'Mend the connection. To delete without the host, set the annotation `orphan`.',
   HostNotReady: "Read the Host's conditions.",
-  VMDirMissing: 'Mount it or mend its owner. If it is empty on purpose, remove the annotation that the message names.',
-  ClaimedByAnother: 'Choose another vmDir, or end the other controller and do what the message says.',
-  DifferentMachine: 'Correct the address. If the machine is meant, remove the annotation `claimed` from the Host.',
+  VMDirMissing:
+    'Mount it or mend its owner. If it is empty on purpose, remove the annotation that the message names; if only the marker was lost: `host claim NAME --take-over`.',
+  ClaimedByAnother: 'Choose another vmDir, or end the other controller and then: `host claim NAME --take-over`.',
+  DifferentMachine: 'Correct the address. If the machine is meant: `host claim NAME --accept-machine`.',
+  CredentialsInvalid: 'Replace them: `host credentials NAME`. They are tried again then, and every ten minutes.',
+  HostKeyChanged: 'Find out why. If the new key is right: `host trust NAME`.',
+  JumpHostInvalid: 'Correct `jumpHostName` of the Host that the message names.',
   LocalNotAllowed: 'Name a remote host, or allow local ones when starting the operator.',
   StorageMissing:
     'Mount or restore them. Only if the data is gone for good: remove the annotation `provisioned`. See disks.',

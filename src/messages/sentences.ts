@@ -49,7 +49,11 @@ export interface Sentences {
   ambiguousHost(name: string, hosts: string): string;
   hostNeeded(hosts: string): string;
   hostUnknown(host: string, hosts: string): string;
-  remoteNotYet(field: string, hosts: string): string;
+  hostIsLocal(host: string, field: string): string;
+  loginDiffers(host: string, field: string): string;
+  loginNeeded(field: string): string;
+  keyUnreadable(why: string): string;
+  notLetIn(address: string, why: string): string;
   hostNotReady(host: string, why: string): string;
   hostNotSeen(host: string): string;
   notRunning(name: string, phase: string): string;

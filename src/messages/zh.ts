@@ -58,8 +58,14 @@ export const zh: Sentences = {
   ambiguousNamespace: (name, namespaces) => `多个命名空间存在虚拟机${name}，请用namespace指定：${namespaces}`,
   ambiguousHost: (name, hosts) => `多台主机存在虚拟机${name}，请用host指定：${hosts}`,
   hostNeeded: (hosts) => `请用host指定主机：${hosts}`,
-  hostUnknown: (host, hosts) => `主机${host}未注册，暂不支持按地址访问远程主机。已注册主机：${hosts}`,
-  remoteNotYet: (field, hosts) => `${field}：暂不支持通过SSH访问远程主机，请勿提供ssh_*参数。已注册主机：${hosts}`,
+  hostUnknown: (host, hosts) =>
+    `主机${host}未注册。已注册主机：${hosts}。访问其他机器请提供其地址、ssh_user以及ssh_key或ssh_pwd`,
+  hostIsLocal: (host, field) => `${field}：主机${host}就是本机，请勿提供ssh_*参数`,
+  loginDiffers: (host, field) =>
+    `${field}与主机${host}注册的不一致；请勿提供ssh_*参数，或修改凭据：qemu-operator host credentials ${host}`,
+  loginNeeded: (field) => `缺少${field}：未注册的地址需要ssh_user，以及ssh_key或ssh_pwd`,
+  keyUnreadable: (why) => `ssh_key：必须是本服务器所在机器上的私钥文件：${why}`,
+  notLetIn: (address, why) => `无法登录${address}：${why}。未保存任何内容`,
   hostNotReady: (host, why) => `主机${host}无法创建虚拟机：${why}`,
   hostNotSeen: (host) => `尚未获取主机${host}的状态：没有控制器运行或主机无响应，请重试`,
   notRunning: (name, phase) => `虚拟机${name}未运行（${phase}），仅支持监控运行中的虚拟机，请先执行start操作`,

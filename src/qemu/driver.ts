@@ -1,18 +1,27 @@
 /** QEMU on one host: the real HostDriver, over any Shell. */
-import { merge } from 'rxjs';
+import { EMPTY, map, merge, type Observable } from 'rxjs';
 import { type EffectiveSpec, forwardsOf } from '../api/effective-spec.ts';
 import { messageOf } from '../api/errors.ts';
 import type { Sample } from '../api/virtual-machine-monitor.ts';
-import { HostUnreachableError, ScriptTimeoutError, type Shell } from '../host/shell.ts';
+import type { Shell } from '../host/shell.ts';
 import type { HostAction, VmAction } from '../reconcile/action.ts';
 import {
   EffectError,
   type HostContext,
   type HostDriver,
+  type HostEvent,
   type LookRequest,
   type VmContext,
 } from '../reconcile/driver.ts';
-import type { HeardEnd, HostFacts, Look, SeenFolder, SeenHost } from '../reconcile/observed.ts';
+import type {
+  Blindness,
+  HeardEnd,
+  HostFacts,
+  Look,
+  SeenConnection,
+  SeenFolder,
+  SeenHost,
+} from '../reconcile/observed.ts';
 import { markerText } from '../reconcile/record.ts';
 import { Addresses } from './addresses.ts';
 import { Agents } from './agents.ts';
@@ -32,7 +41,20 @@ export interface QemuDriverOptions {
   /** Where the host says which boot and which machine this is; a seam for tests of reboots and exchanged machines. */
   readonly bootIdFile?: string;
   readonly machineIdFile?: string;
+  /** Of a host behind SSH: whom the connection speaks to, undefined while there is none. */
+  readonly connection?: () => SeenConnection | undefined;
+  /** Emits when the connection came or went: everything there may be other than it was. */
+  readonly connection$?: Observable<unknown>;
 }
+
+/** By the name of an error: what it says of a host that cannot be looked at. */
+const BLINDNESS: Readonly<Record<string, Blindness>> = {
+  HostUnreachableError: 'HostUnreachable',
+  ScriptTimeoutError: 'HostUnreachable',
+  CredentialsInvalidError: 'CredentialsInvalid',
+  HostKeyRefusedError: 'HostKeyChanged',
+  JumpHostInvalidError: 'JumpHostInvalid',
+};
 
 export class QemuDriver implements HostDriver {
   readonly events$;
@@ -43,20 +65,24 @@ export class QemuDriver implements HostDriver {
   readonly #records = new Records();
   readonly #isos: IsoInspector;
   readonly #sampler: Sampler;
-  readonly #options: Required<QemuDriverOptions>;
+  readonly #options: Required<Pick<QemuDriverOptions, 'bootIdFile' | 'machineIdFile'>>;
+  readonly #connection: () => SeenConnection | undefined;
   readonly #epochs = new Map<string, number>();
   /** By folder, what runs there as the last look showed it. */
   readonly #targets = new Map<string, SampleTarget>();
   #facts: { readonly key: string; readonly facts: HostFacts } | undefined;
 
-  constructor(shell: Shell, options: QemuDriverOptions = {}) {
+  constructor(shell: Shell, { connection = () => undefined, connection$ = EMPTY, ...options }: QemuDriverOptions = {}) {
     this.#shell = shell;
     this.#monitors = new Monitors(shell);
     this.#agents = new Agents(shell);
     this.#isos = new IsoInspector(shell);
     this.#sampler = new Sampler(shell, this.#monitors, this.#agents);
     this.#options = { bootIdFile: '/proc/sys/kernel/random/boot_id', machineIdFile: '/etc/machine-id', ...options };
-    this.events$ = merge(this.#monitors.events$, this.#agents.events$);
+    this.#connection = connection;
+    // No folder has this name: everything is looked at.
+    const everything$ = connection$.pipe(map((): HostEvent => ({ folder: '', event: 'CONNECTION_CHANGED' })));
+    this.events$ = merge(this.#monitors.events$, this.#agents.events$, everything$);
   }
 
   async look(request: LookRequest, signal: AbortSignal): Promise<Look> {
@@ -64,10 +90,7 @@ export class QemuDriver implements HostDriver {
       return { kind: 'seen', host: await this.#look(request, signal) };
     } catch (error) {
       signal.throwIfAborted();
-      const reason =
-        error instanceof HostUnreachableError || error instanceof ScriptTimeoutError
-          ? 'HostUnreachable'
-          : 'HostNotReady';
+      const reason = (error instanceof Error ? BLINDNESS[error.name] : undefined) ?? 'HostNotReady';
       return { kind: 'cannot-see', reason, message: messageOf(error) };
     }
   }
@@ -105,7 +128,8 @@ export class QemuDriver implements HostDriver {
     for (const path of this.#records.folders()) if (isGone(path)) this.#records.forget(path);
     for (const folder of seen.folders.values()) this.#noteTarget(folder);
     const idle = request.vms.filter(({ folder }) => seen.folders.get(folder)?.process.kind !== 'present');
-    return { ...seen, ports: await withHolders(this.#shell, answer.ports, idle, signal) };
+    const ports = await withHolders(this.#shell, answer.ports, idle, signal);
+    return { ...seen, ports, connection: this.#connection() };
   }
 
   #noteTarget({ path, process, record }: SeenFolder): void {

@@ -40,6 +40,7 @@ export type ControllerEvent = LoopEvent & { readonly host: string };
 
 interface Running {
   readonly uid: string;
+  readonly local: boolean;
   readonly loop: HostLoop;
   readonly sampler: HostSampler;
   readonly driver: HostDriver;
@@ -130,7 +131,9 @@ class Controller {
   #onHost(host: Host, deleted: boolean): void {
     const { name, uid } = host.metadata;
     const known = this.#running.get(name);
-    if (known !== undefined && (deleted || known.uid !== uid)) this.#endHost(name);
+    // What reached the one machine does not reach the other.
+    const isAnother = known?.uid !== uid || known.local !== isLocal(host);
+    if (known !== undefined && (deleted || isAnother)) this.#endHost(name);
     if (deleted) void this.#wakeUnplaced();
     else if (this.#running.has(name)) this.#wakeHost(host);
     else this.#startHost(host);
@@ -165,7 +168,8 @@ class Controller {
         .run()
         .subscribe((error) => this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: name })),
     );
-    this.#running.set(name, { uid, loop, sampler, driver, subscription, asked: askedOf(host) });
+    const local = isLocal(host);
+    this.#running.set(name, { uid, local, loop, sampler, driver, subscription, asked: askedOf(host) });
     void this.#wakeUnplaced();
   }
 
@@ -239,6 +243,10 @@ class Controller {
           : '';
     return { reason: 'HostNotFound', message: `Host ${hostName} does not exist${known}${hint}` };
   }
+}
+
+function isLocal({ spec }: Host): boolean {
+  return spec.local !== undefined;
 }
 
 function askedOf({ metadata }: Host): string {

@@ -22,6 +22,9 @@ export interface VmDirSubject {
   readonly allowed: boolean;
 }
 
+/** Of the annotation take-over: the marker was lost, and what lies in the vmDir is ours. */
+export const NO_MARKER = 'none';
+
 export type VmDirDecision =
   | { readonly kind: 'act'; readonly action: HostAction; readonly message: string }
   | {
@@ -41,10 +44,11 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
     return blocked(
       'DifferentMachine',
       'Claimed',
-      `the host was machine ${claimed} and is ${machineID} now; if that is meant, remove the annotation ${ANNOTATIONS.claimed} from Host ${host.metadata.name}`,
+      `the host was machine ${claimed} and is ${machineID} now; if that is meant: host claim ${host.metadata.name} --accept-machine`,
     );
   }
   const { marker } = vmDir;
+  const takeOver = host.metadata.annotations?.[ANNOTATIONS.takeOver];
   if (marker.kind === 'invalid') {
     return blocked(
       'VMDirMissing',
@@ -56,11 +60,11 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
     return decideUnclaimed(subject, claimed !== undefined && vmDir.path === host.spec.vmDir);
   if (vmDir.state === 'not-writable') return notWritable(vmDir);
   const { storeUID, hostUID, epoch } = marker.marker;
-  if (storeUID !== subject.storeUID) {
+  if (storeUID !== subject.storeUID && takeOver !== storeUID) {
     return blocked(
       'ClaimedByAnother',
       'Claimed',
-      `${vmDir.path} is claimed by another store (uid ${storeUID}); nothing is done there. Use another vmDir, or end the other controller and remove ${vmDir.path}/.qemu-operator.json`,
+      `${vmDir.path} is claimed by another store (uid ${storeUID}); nothing is done there. Use another vmDir, or end the other controller and: host claim ${host.metadata.name} --take-over`,
     );
   }
   if (hostUID !== host.metadata.uid && subject.hostExists(hostUID)) {
@@ -85,11 +89,11 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
 }
 
 function decideUnclaimed({ host, vmDir, provisioned, allowed }: VmDirSubject, claimed: boolean): VmDirDecision {
-  if (claimed || provisioned) {
+  if ((claimed || provisioned) && host.metadata.annotations?.[ANNOTATIONS.takeOver] !== NO_MARKER) {
     return blocked(
       'VMDirMissing',
       'VMDirReady',
-      `${vmDir.path} was claimed before and has no marker now: a file system that is not mounted looks like this. Mount it; if it is empty on purpose, remove the annotation ${claimed ? ANNOTATIONS.claimed : ANNOTATIONS.provisioned} from ${claimed ? `Host ${host.metadata.name}` : 'its VMs'}`,
+      `${vmDir.path} was claimed before and has no marker now: a file system that is not mounted looks like this. Mount it; if it is empty on purpose, remove the annotation ${claimed ? ANNOTATIONS.claimed : ANNOTATIONS.provisioned} from ${claimed ? `Host ${host.metadata.name}` : 'its VMs'}; if only the marker was lost: host claim ${host.metadata.name} --take-over`,
     );
   }
   if (!allowed) {

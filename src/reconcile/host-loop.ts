@@ -168,6 +168,7 @@ export class HostLoop {
     const uids = new Set(items.map(({ metadata }) => metadata.uid));
     for (const vm of dirty) await this.#handle(vm, view, uids).catch((error: unknown) => this.#stumbled(vm, error));
     await this.#noteHost(view);
+    if (view.look.kind === 'cannot-see') this.#queue.wake(EVERYTHING, UNSEEN_RETRY_MS);
     this.#emit({ type: 'pass', vms: dirty.length, ms: this.#scheduler.now() - started });
   }
 

@@ -1,11 +1,12 @@
 /** What a look says of a Host. Pure. Volatile figures ride with the next real change, at least every five minutes. */
 import { isDeepStrictEqual } from 'node:util';
-import { conditionsFrom, type Finding } from '../api/conditions.ts';
+import { conditionsFrom } from '../api/conditions.ts';
 import type { Host, HostStatus } from '../api/host.ts';
 import { formatQuantity, parseQuantity } from '../api/quantity.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { VmDirDecision } from './decide-host.ts';
 import { clockTime } from './decision.ts';
+import { findingsOf } from './host-conditions.ts';
 import type { Look, SeenFolder, SeenHost } from './observed.ts';
 
 const MAX_LISTED = 50;
@@ -27,7 +28,7 @@ export function hostStatusOf(host: Host, pass: HostPass): HostStatus {
   const { look } = pass;
   const at = clockTime(look.kind === 'seen' ? look.host.at : pass.now);
   const generation = host.metadata.generation;
-  const conditions = conditionsFrom(findingsOf(pass), host.status?.conditions, at, generation);
+  const conditions = conditionsFrom(findingsOf(host, pass), host.status?.conditions, at, generation);
   if (look.kind === 'cannot-see') return { ...host.status, observedGeneration: generation, conditions };
   const seen = look.host;
   const next: HostStatus = {
@@ -40,54 +41,10 @@ export function hostStatusOf(host: Host, pass: HostPass): HostStatus {
       ? {}
       : { strangers: seen.strangers.slice(0, MAX_LISTED).map((stranger) => ({ ...stranger })) }),
     ...unclaimedOf(pass.vms, seen),
+    ...(seen.connection === undefined ? {} : { ssh: { hostKey: seen.connection.hostKey } }),
     roundTripMs: seen.roundTripMs,
   };
   return keepVolatile(host.status, next, pass.refresh);
-}
-
-function findingsOf({ look, vmDir }: HostPass): Finding[] {
-  if (look.kind === 'cannot-see') {
-    const { reason, message } = look;
-    return [
-      { type: 'Ready', status: 'False', reason, message },
-      { type: 'Reachable', status: reason === 'HostUnreachable' ? 'False' : 'Unknown', reason, message },
-    ];
-  }
-  const reachable: Finding = { type: 'Reachable', status: 'True', reason: 'Ready', message: 'the host was looked at' };
-  const blocked = vmDir?.kind === 'blocked' ? vmDir : undefined;
-  const versions = Object.entries(look.host.facts.qemu).map(
-    ([architecture, { version }]) => `${architecture} ${version}`,
-  );
-  const qemu: Finding =
-    versions.length > 0
-      ? { type: 'QEMUAvailable', status: 'True', reason: 'Ready', message: versions.join(', ') }
-      : {
-          type: 'QEMUAvailable',
-          status: 'False',
-          reason: 'QEMUNotInstalled',
-          message:
-            'no qemu-system-x86_64 and no qemu-system-aarch64; install them: apt-get install qemu-system-x86 qemu-system-arm qemu-utils',
-        };
-  const say = (type: 'VMDirReady' | 'Claimed'): Finding =>
-    blocked?.condition === type
-      ? { type, status: 'False', reason: blocked.reason, message: blocked.message }
-      : {
-          type,
-          status: vmDir?.kind === 'ready' ? 'True' : 'Unknown',
-          reason: vmDir?.kind === 'ready' ? 'Ready' : 'HostNotReady',
-          message: vmDir?.kind === 'ready' ? 'as the marker says' : 'not yet claimed',
-        };
-  const problem = blocked ?? (qemu.status === 'False' ? qemu : undefined);
-  const ready: Finding =
-    problem === undefined && vmDir?.kind === 'ready'
-      ? { type: 'Ready', status: 'True', reason: 'Ready', message: 'the host can run VMs' }
-      : {
-          type: 'Ready',
-          status: 'False',
-          reason: problem?.reason ?? 'HostNotReady',
-          message: problem?.message ?? 'the vmDir is being claimed',
-        };
-  return [ready, reachable, say('Claimed'), say('VMDirReady'), qemu];
 }
 
 function infoOf(host: Host, { facts, machineID, vmDirs }: SeenHost): NonNullable<HostStatus['info']> {

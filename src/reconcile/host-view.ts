@@ -5,9 +5,10 @@ import type { Host } from '../api/host.ts';
 import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Store } from '../store/store.ts';
-import { isPaused } from './decide.ts';
+import { isOrphaned, isPaused } from './decide.ts';
 import { decideVmDir, type VmDirDecision } from './decide-host.ts';
 import { EffectError, type HostDriver } from './driver.ts';
+import { isHeld } from './host-conditions.ts';
 import { hostStatusOf } from './host-status.ts';
 import type { Look, SeenHost } from './observed.ts';
 import { inside } from './paths.ts';
@@ -85,8 +86,9 @@ export class HostView {
 
   /** From now on a vmDir without its marker is one that is not mounted. */
   async #noteClaimed({ metadata }: Host, machineID: string): Promise<void> {
-    if (metadata.annotations?.[ANNOTATIONS.claimed] !== undefined) return;
-    const annotations = { [ANNOTATIONS.claimed]: machineID };
+    const { [ANNOTATIONS.claimed]: claimed, [ANNOTATIONS.takeOver]: takeOver } = metadata.annotations ?? {};
+    if (claimed !== undefined && takeOver === undefined) return;
+    const annotations = { [ANNOTATIONS.claimed]: claimed ?? machineID, [ANNOTATIONS.takeOver]: null };
     await this.#store.patch('Host', metadata, { metadata: { annotations } }, { uid: metadata.uid });
   }
 
@@ -134,20 +136,23 @@ export class HostView {
     const newest = await writeStatus(this.#store, 'Host', host, (current) =>
       hostStatusOf(current, { look, vmDir, vms, now, refresh }),
     );
-    if (newest !== undefined && !isPaused(host.metadata)) await this.#hold(newest, vms.length + unreadable > 0);
+    if (newest === undefined || isPaused(host.metadata)) return;
+    await this.#hold(newest, { inUse: vms.length + unreadable > 0, seen: look.kind === 'seen' });
   }
 
   /** A Host that runs VMs is held by a finalizer; one that is deleted and unused gives its vmDir back. */
-  async #hold(host: Host, inUse: boolean): Promise<void> {
+  async #hold(host: Host, { inUse, seen }: { readonly inUse: boolean; readonly seen: boolean }): Promise<void> {
     const { uid, resourceVersion, finalizers = [] } = host.metadata;
     const held = finalizers.includes(FINALIZERS.inUse);
     const deleting = host.metadata.deletionTimestamp !== undefined;
     if (deleting && held && !inUse) {
-      await this.#driver.executeOnHost(
-        { type: 'unclaim', vmDir: host.spec.vmDir },
-        { storeUID: this.#store.uid, hostUID: uid },
-        this.#signal,
-      );
+      if (!seen && isHeld(host) && !isOrphaned(host.metadata)) return;
+      if (seen)
+        await this.#driver.executeOnHost(
+          { type: 'unclaim', vmDir: host.spec.vmDir },
+          { storeUID: this.#store.uid, hostUID: uid },
+          this.#signal,
+        );
       const rest = finalizers.filter((name) => name !== FINALIZERS.inUse);
       await this.#store.patch('Host', host.metadata, { metadata: { finalizers: rest } }, { uid, resourceVersion });
     } else if (!deleting && !held) {

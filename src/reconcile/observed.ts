@@ -9,7 +9,22 @@ import type { MarkerState, RecordState, StopMarker } from './record.ts';
 
 export type Look =
   | { readonly kind: 'seen'; readonly host: SeenHost }
-  | { readonly kind: 'cannot-see'; readonly reason: 'HostUnreachable' | 'HostNotReady'; readonly message: string };
+  | { readonly kind: 'cannot-see'; readonly reason: Blindness; readonly message: string };
+
+/** Why a host cannot be looked at; the last three are of Hosts behind SSH, where sshd answers or was not asked. */
+export type Blindness =
+  | 'HostUnreachable'
+  | 'HostNotReady'
+  | 'CredentialsInvalid'
+  | 'HostKeyChanged'
+  | 'JumpHostInvalid';
+
+/** Whom the connection to a host behind SSH speaks to. */
+export interface SeenConnection {
+  /** Type and fingerprint. */
+  readonly hostKey: string;
+  readonly user: string;
+}
 
 export interface SeenHost {
   /** The host's own clock, ms since the epoch: the only clock that decisions use. */
@@ -30,6 +45,8 @@ export interface SeenHost {
   /** QEMU processes that belong to none of these folders. */
   readonly strangers: readonly SeenStranger[];
   readonly facts: HostFacts;
+  /** Absent: this machine. */
+  readonly connection?: SeenConnection | undefined;
 }
 
 export interface SeenVmDir {

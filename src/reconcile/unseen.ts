@@ -5,6 +5,7 @@ import { ANNOTATIONS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { isPaused } from './decide.ts';
 import type { View } from './host-view.ts';
+import type { Blindness } from './observed.ts';
 
 export interface Unseen {
   readonly reason: string;
@@ -22,12 +23,18 @@ function isOfItsOwn({ metadata, spec }: VirtualMachine, host: Host): boolean {
   return vmDir !== host.spec.vmDir && metadata.annotations?.[ANNOTATIONS.provisioned] === undefined;
 }
 
+/** Of a VM it is one and the same, whatever keeps us from its host; the Host's own conditions tell it apart. */
+function blindness(reason: Blindness, message: string): { readonly reason: Reason; readonly message: string } {
+  if (reason === 'HostUnreachable' || reason === 'HostNotReady') return { reason, message };
+  return { reason: 'HostUnreachable', message: `${reason}: ${message}` };
+}
+
 /** @param invalid what is wrong with its stored spec */
 export function whyUnseen(vm: VirtualMachine, view: View, invalid: string | undefined): Unseen | undefined {
   const { host, look, verdicts } = view;
   if (invalid !== undefined)
     return { reason: 'InvalidSpec', message: `${invalid}; the VM is left alone`, hostKnown: false };
-  if (look.kind === 'cannot-see') return { reason: look.reason, message: look.message, hostKnown: true };
+  if (look.kind === 'cannot-see') return { ...blindness(look.reason, look.message), hostKnown: true };
   const verdict = verdicts.get(vm.spec.vmDir ?? host.spec.vmDir);
   if (verdict?.kind === 'ready') return undefined;
   if (verdict?.kind === 'blocked') {

@@ -148,7 +148,15 @@ describe('a refusal names the field, the value and what is allowed', () => {
       { ...vmDocument(), apiVersion: 'v1' },
       'apiVersion: Invalid value: "v1": must be qemu-operator.dev/v1alpha1',
     ],
-    ['an ssh host', hostDocument({ ssh: { address: 'a' } }), 'spec.local: is required'],
+    ['a Host that is nowhere', hostDocument({}), 'spec: set exactly one of local and ssh: neither is set'],
+    ['a Host at two places', hostDocument({ local: {}, ssh: { address: 'a' } }), 'local and ssh: both are set'],
+    ['an address that is an option', hostDocument({ ssh: { address: '-oProxyCommand=x' } }), 'spec.ssh.address'],
+    ['a user that is an option', hostDocument({ ssh: { address: 'a', user: '-l' } }), 'spec.ssh.user'],
+    [
+      'a key of a host that is none',
+      hostDocument({ ssh: { address: 'a', hostKeys: ['ssh-ed25519'] } }),
+      'must be a public key: one line such as "ssh-ed25519 AAAA..."',
+    ],
     [
       'a namespace on a Host',
       hostDocument({ local: {} }, { namespace: 'x' }),

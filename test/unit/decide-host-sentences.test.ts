@@ -37,7 +37,7 @@ const claimedBy = (machine: string) => someHost({}, { annotations: { [ANNOTATION
 
 test.each<[string, Given, ...string[]]>([
   [
-    'the host was machine machine-0 and is machine-1 now; if that is meant, remove the annotation qemu-operator.dev/claimed from Host localhost',
+    'the host was machine machine-0 and is machine-1 now; if that is meant: host claim localhost --accept-machine',
     { host: claimedBy('machine-0') },
     'DifferentMachine',
     'Claimed',
@@ -49,7 +49,7 @@ test.each<[string, Given, ...string[]]>([
     'VMDirReady',
   ],
   [
-    '/vms is claimed by another store (uid store-2); nothing is done there. Use another vmDir, or end the other controller and remove /vms/.qemu-operator.json',
+    '/vms is claimed by another store (uid store-2); nothing is done there. Use another vmDir, or end the other controller and: host claim localhost --take-over',
     { marker: marker({ storeUID: 'store-2' }) },
     'ClaimedByAnother',
     'Claimed',
@@ -61,13 +61,13 @@ test.each<[string, Given, ...string[]]>([
     'Claimed',
   ],
   [
-    '/vms was claimed before and has no marker now: a file system that is not mounted looks like this. Mount it; if it is empty on purpose, remove the annotation qemu-operator.dev/claimed from Host localhost',
+    '/vms was claimed before and has no marker now: a file system that is not mounted looks like this. Mount it; if it is empty on purpose, remove the annotation qemu-operator.dev/claimed from Host localhost; if only the marker was lost: host claim localhost --take-over',
     { host: claimedBy('machine-1') },
     'VMDirMissing',
     'VMDirReady',
   ],
   [
-    '/vms was claimed before and has no marker now: a file system that is not mounted looks like this. Mount it; if it is empty on purpose, remove the annotation qemu-operator.dev/provisioned from its VMs',
+    '/vms was claimed before and has no marker now: a file system that is not mounted looks like this. Mount it; if it is empty on purpose, remove the annotation qemu-operator.dev/provisioned from its VMs; if only the marker was lost: host claim localhost --take-over',
     { provisioned: true },
     'VMDirMissing',
     'VMDirReady',

@@ -29,6 +29,17 @@ function verdict({ marker: seen = { kind: 'absent' }, state = 'present', path = 
   return decision.kind === 'act' ? decision.action : decision.kind === 'blocked' ? decision.reason : decision.kind;
 }
 
+const takenOver = (from: string, machine?: string) =>
+  someHost(
+    {},
+    {
+      annotations: {
+        [ANNOTATIONS.takeOver]: from,
+        ...(machine === undefined ? {} : { [ANNOTATIONS.claimed]: machine }),
+      },
+    },
+  );
+
 const CLAIM = { type: 'claim', vmDir: '/vms', seen: undefined };
 const takeOver = (state: MarkerState) =>
   state.kind === 'readable'
@@ -56,6 +67,27 @@ describe('a vmDir', () => {
     ['with a marker, not writable', { marker: marker(), state: 'not-writable' }, 'VMDirMissing'],
     ['with a damaged marker', { marker: { kind: 'invalid' } }, 'VMDirMissing'],
     ['of another store', { marker: marker({ storeUID: 'store-2' }) }, 'ClaimedByAnother'],
+    [
+      'of another store, to be taken over',
+      { marker: marker({ storeUID: 'store-2' }), host: takenOver('store-2') },
+      takeOver(marker({ storeUID: 'store-2' })),
+    ],
+    [
+      'of a third store, where another was to be taken over',
+      { marker: marker({ storeUID: 'store-3' }), host: takenOver('store-2') },
+      'ClaimedByAnother',
+    ],
+    ['whose marker was lost, to be taken over', { provisioned: true, host: takenOver('none', 'machine-1') }, CLAIM],
+    [
+      'whose marker was lost, another was to be taken over',
+      { provisioned: true, host: takenOver('store-2') },
+      'VMDirMissing',
+    ],
+    [
+      'of another machine, to be taken over: first the machine is accepted',
+      { host: takenOver('none', 'machine-0') },
+      'DifferentMachine',
+    ],
     ['of another Host that exists', { marker: marker({ hostUID: 'x' }), hostExists: () => true }, 'ClaimedByAnother'],
     ['of a Host that is gone: taken over', { marker: marker({ hostUID: 'x' }) }, takeOver(marker({ hostUID: 'x' }))],
     ['of this Host, by a former controller: taken over', { marker: marker() }, takeOver(marker())],

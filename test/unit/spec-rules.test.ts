@@ -6,7 +6,7 @@ import { type FieldIssue, InvalidObjectError } from '../../src/api/errors.ts';
 import type { ObjectOf, SpecOf } from '../../src/api/kinds.ts';
 import { KINDS, type Kind } from '../../src/api/meta.ts';
 import type { Structural } from '../../src/api/structural.ts';
-import { monitorDocument, SOME_UID, storedVm, vmDocument } from '../fakes/manifests.ts';
+import { hostDocument, monitorDocument, SOME_UID, storedVm, vmDocument } from '../fakes/manifests.ts';
 
 function issuesOf(run: () => unknown): readonly FieldIssue[] {
   try {
@@ -137,6 +137,10 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
   'VirtualMachine.spec.networks[].user.hostForwards: two forwards without hostPort may not have the same guestPort': [
     () => onCreate(forwarding({ guestPort: 22 }, { hostPort: 2222, guestPort: 22 }, { guestPort: 22 })),
     'spec.networks[a].user.hostForwards[2].guestPort',
+  ],
+  'Host.spec: set exactly one of local and ssh': [
+    () => onCreate(hostDocument({ local: {}, ssh: { address: 'a.example' } })),
+    'spec',
   ],
   'VirtualMachineMonitor.spec: a monitor is immutable: create another': [monitorUpdate, 'spec'],
 };

@@ -1,0 +1,111 @@
+/** From what a Host says of SSH to the way there: whom to call, with which credentials, by which keys. */
+import { readFile } from 'node:fs/promises';
+import { userInfo } from 'node:os';
+import { messageOf } from './api/errors.ts';
+import { type Credentials, OPERATOR_NAMESPACE, type SshSpec } from './api/host-ssh.ts';
+import { HostUnreachableError, type Shell } from './host/shell.ts';
+import { type SshConfig, sshConfig } from './host/ssh-config.ts';
+import { CredentialsInvalidError, type SshCredentials, type SshIdentity, type SshRoute } from './host/ssh-route.ts';
+import { readCredentials } from './store/host-credentials.ts';
+import type { SecretReader } from './store/store.ts';
+
+/** spec.jumpHostName leads nowhere, or back. */
+export class JumpHostInvalidError extends HostUnreachableError {
+  override name = 'JumpHostInvalidError';
+}
+
+export interface Remote {
+  readonly name: string;
+  readonly ssh: SshSpec;
+}
+
+export interface RouteOptions {
+  readonly remote: Remote;
+  /** What is kept of its credentials; undefined: the agent and the identity files of ~/.ssh/config serve. */
+  readonly credentials: () => Promise<Credentials | undefined>;
+  readonly accept: (key: string) => Promise<void>;
+  readonly jump?: Pick<Shell, 'dialTcp'> | undefined;
+  readonly forgetKeys?: boolean | undefined;
+}
+
+const DEFAULT_PORT = 22;
+
+export async function routeOf({ remote, credentials, accept, jump, forgetKeys }: RouteOptions): Promise<SshRoute> {
+  const { name, ssh } = remote;
+  const config = await sshConfig(ssh.address);
+  return {
+    name,
+    address: config?.hostName ?? ssh.address,
+    port: ssh.port ?? config?.port ?? DEFAULT_PORT,
+    user: ssh.user ?? config?.user ?? userInfo().username,
+    credentials: async () => {
+      const kept = await credentials();
+      return kept === undefined ? ownCredentials(config) : keptCredentials(kept, ssh.credentialsSecretRef?.name ?? name);
+    },
+    hostKeys: {
+      pinned: ssh.hostKeys ?? [],
+      policy: ssh.hostKeyPolicy ?? 'AcceptNew',
+      ...(forgetKeys === true || config === undefined ? {} : { knownHosts: config.knownHosts }),
+      accept,
+    },
+    ...(jump === undefined ? {} : { jump }),
+  };
+}
+
+/** @throws CredentialsInvalidError where the Secret has none */
+export async function secretCredentials(secrets: SecretReader, name: string): Promise<Credentials> {
+  const found = await readCredentials(secrets, name);
+  if (Object.keys(found).some((key) => key !== 'passphrase')) return found;
+  throw new CredentialsInvalidError(
+    `Secret ${name} in namespace ${OPERATOR_NAMESPACE} has none of password, ssh-privatekey and ssh-privatekey-path; set them: host credentials`,
+    [],
+  );
+}
+
+async function keptCredentials(kept: Credentials, secret: string): Promise<SshCredentials> {
+  const { password, passphrase } = kept;
+  const identity = await keptIdentity(kept, secret);
+  return {
+    ...(identity === undefined
+      ? {}
+      : {
+          identities: [{ ...identity, ...(passphrase === undefined ? {} : { passphrase: lineOf(passphrase) }) }],
+        }),
+    ...(password === undefined ? {} : { password: lineOf(password) }),
+    from: `Secret ${secret}`,
+  };
+}
+
+async function keptIdentity(kept: Credentials, secret: string): Promise<SshIdentity | undefined> {
+  const key = kept['ssh-privatekey'];
+  if (key !== undefined) return { privateKey: key, from: `ssh-privatekey of Secret ${secret}` };
+  const path = kept['ssh-privatekey-path'];
+  if (path === undefined) return undefined;
+  const file = lineOf(path);
+  const privateKey = await readFile(file).catch((error: unknown) => {
+    throw new CredentialsInvalidError(`the private key of Secret ${secret} cannot be read: ${messageOf(error)}`, []);
+  });
+  return { privateKey, from: file };
+}
+
+/** What a person keeps for ssh itself. A file that is not there is none. */
+async function ownCredentials(config: SshConfig | undefined): Promise<SshCredentials> {
+  const agentSocket = config?.identityAgent ?? process.env['SSH_AUTH_SOCK'];
+  const files = config?.identityFiles ?? [];
+  const identities = await Promise.all(
+    files.map(async (from): Promise<SshIdentity | undefined> => {
+      const privateKey = await readFile(from).catch(() => undefined);
+      return privateKey && { privateKey, from };
+    }),
+  );
+  return {
+    identities: identities.filter((identity) => identity !== undefined),
+    ...(agentSocket === undefined ? {} : { agentSocket }),
+    from: 'the SSH agent and the identity files of ~/.ssh/config',
+  };
+}
+
+/** Text editors end a file with a line break. */
+function lineOf(value: Uint8Array): string {
+  return Buffer.from(value).toString('utf8').replace(/\r?\n$/, '');
+}
