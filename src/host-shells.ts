@@ -12,10 +12,13 @@ import type { Login } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
 import { HostUnreachableError, type RunOptions, type RunResult, type Shell, type TcpAddress } from './host/shell.ts';
 import { CredentialsInvalidError, type SshConnection } from './host/ssh-route.ts';
+import type { SshJump } from './host/ssh-config.ts';
 import type { SshShell } from './host/ssh-shell.ts';
 import type { SeenConnection } from './reconcile/observed.ts';
 import { JumpHostInvalidError, type Remote, routeOf, secretCredentials } from './ssh-routes.ts';
 import type { SecretReader, Store } from './store/store.ts';
+
+const CONFIG_MS = 10_000;
 
 type DialOptions = Parameters<Shell['dial']>[1];
 
@@ -47,6 +50,18 @@ export class HostShells {
   /** A login of its own, with nothing kept. */
   attempt(attempt: Attempt): Login {
     return new RemoteShell(new AttemptedRemote(attempt, this.#secrets), this);
+  }
+
+  /** The hops that ~/.ssh/config names, the nearest first. Their keys must be known: nothing keeps new ones. */
+  hops(jumps: readonly SshJump[]): Shell | undefined {
+    let through: Shell | undefined;
+    for (const [at, jump] of jumps.entries()) {
+      const key = JSON.stringify(jumps.slice(0, at + 1));
+      const known = this.#remote.get(key) ?? new RemoteShell(new ConfiguredHop(jump), this, through);
+      this.#remote.set(key, known);
+      through = known;
+    }
+    return through;
   }
 
   /**
@@ -142,8 +157,29 @@ class AttemptedRemote implements Source {
   }
 }
 
+class ConfiguredHop implements Source {
+  readonly #jump: SshJump;
+
+  constructor(jump: SshJump) {
+    this.#jump = jump;
+  }
+
+  async remote(): Promise<Remote> {
+    return { name: this.#jump.address, ssh: { ...this.#jump, hostKeyPolicy: 'Strict' } };
+  }
+
+  async credentials(): Promise<undefined> {
+    return undefined;
+  }
+
+  async accept(): Promise<void> {
+    throw new Error(`nothing keeps the key of ${this.#jump.address}`);
+  }
+}
+
 interface Link {
   readonly shell: SshShell;
+  state: SshConnection;
   readonly user: string;
   /** What it was made from. */
   readonly made: SshSpec;
@@ -155,6 +191,7 @@ export class RemoteShell implements Shell, Login {
   readonly connection$ = new Subject<void>();
   readonly #source: Source;
   readonly #shells: HostShells;
+  readonly #through: Shell | undefined;
   #link: Promise<Link> | undefined;
   #open: Link | undefined;
   /** The key that was accepted by itself, and is in the spec from then on. */
@@ -162,9 +199,11 @@ export class RemoteShell implements Shell, Login {
   /** Of the credentials that were last tried. */
   #tried: string | undefined;
 
-  constructor(source: Source, shells: HostShells) {
+  /** @param through the hop before it, where no Host says so */
+  constructor(source: Source, shells: HostShells, through?: Shell) {
     this.#source = source;
     this.#shells = shells;
+    this.#through = through;
   }
 
   get shell(): Shell {
@@ -178,14 +217,16 @@ export class RemoteShell implements Shell, Login {
   /** Undefined while there is no connection. */
   seen(): SeenConnection | undefined {
     const link = this.#open;
-    const state = link?.shell.connection;
-    return link === undefined || state?.kind !== 'connected'
-      ? undefined
-      : { hostKey: hostKeyWords(state.hostKey), user: link.user };
+    if (link?.state.kind !== 'connected') return undefined;
+    return { hostKey: hostKeyWords(link.state.hostKey), user: link.user };
   }
 
   async run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-    return (await this.#current()).shell.run(script, args, options);
+    const link = await this.#current();
+    return link.shell.run(script, args, options).catch((error: unknown) => {
+      // Why it was lost stays the same; when it is tried again changes from look to look.
+      throw link.state.kind === 'lost' && error instanceof HostUnreachableError ? link.state.error : error;
+    });
   }
 
   async dial(socketPath: string, options: DialOptions): Promise<Duplex> {
@@ -218,7 +259,11 @@ export class RemoteShell implements Shell, Login {
       if (this.#link === known) await this.close();
     }
     this.#link ??= this.#make(remote, jump);
-    return this.#link;
+    const made = this.#link;
+    made.catch(() => {
+      if (this.#link === made) this.#link = undefined;
+    });
+    return made;
   }
 
   /** Our own acceptance of a key changes the spec, and nothing else. */
@@ -229,9 +274,16 @@ export class RemoteShell implements Shell, Login {
   }
 
   async #make(remote: Remote, jump: Shell | undefined): Promise<Link> {
-    const route = await routeOf({
+    // Loaded when they are needed: most commands reach no other machine.
+    const [{ SshShell: Made }, { readSshConfig }] = await Promise.all([
+      import('./host/ssh-shell.ts'),
+      import('./host/ssh-config.ts'),
+    ]);
+    const config = await readSshConfig(remote.ssh.address, AbortSignal.timeout(CONFIG_MS));
+    const route = routeOf({
       remote,
-      jump,
+      config,
+      jump: jump ?? this.#through ?? this.#shells.hops(config?.jumps ?? []),
       forgetKeys: this.#source.forgetKeys,
       credentials: () => this.#credentials(remote),
       accept: async (key) => {
@@ -239,11 +291,12 @@ export class RemoteShell implements Shell, Login {
         await this.#source.accept(key);
       },
     });
-    // Loaded when it is needed: most commands reach no other machine.
-    const { SshShell: Made } = await import('./host/ssh-shell.ts');
     const shell = new Made(route);
-    const link = { shell, user: route.user, made: remote.ssh };
-    shell.onConnection(() => this.connection$.next());
+    const link: Link = { shell, state: { kind: 'unopened' }, user: route.user, made: remote.ssh };
+    shell.connection$.subscribe((state) => {
+      link.state = state;
+      if (state.kind !== 'unopened') this.connection$.next();
+    });
     this.#open = link;
     return link;
   }
@@ -254,8 +307,8 @@ export class RemoteShell implements Shell, Login {
   }
 
   /** Credentials that were refused wait long; others are tried at once. */
-  async #hurry({ shell }: Link, remote: Remote): Promise<void> {
-    if (!wasRefused(shell.connection)) return;
+  async #hurry({ shell, state }: Link, remote: Remote): Promise<void> {
+    if (!wasRefused(state)) return;
     if ((await this.#digest(remote)) !== this.#tried) shell.retryNow();
   }
 

@@ -4,7 +4,7 @@ import { userInfo } from 'node:os';
 import { messageOf } from './api/errors.ts';
 import { type Credentials, OPERATOR_NAMESPACE, type SshSpec } from './api/host-ssh.ts';
 import { HostUnreachableError, type Shell } from './host/shell.ts';
-import { type SshConfig, sshConfig } from './host/ssh-config.ts';
+import type { SshConfig } from './host/ssh-config.ts';
 import { CredentialsInvalidError, type SshCredentials, type SshIdentity, type SshRoute } from './host/ssh-route.ts';
 import { readCredentials } from './store/host-credentials.ts';
 import type { SecretReader } from './store/store.ts';
@@ -21,6 +21,8 @@ export interface Remote {
 
 export interface RouteOptions {
   readonly remote: Remote;
+  /** What ~/.ssh/config says of the address; undefined where OpenSSH is not installed. */
+  readonly config: SshConfig | undefined;
   /** What is kept of its credentials; undefined: the agent and the identity files of ~/.ssh/config serve. */
   readonly credentials: () => Promise<Credentials | undefined>;
   readonly accept: (key: string) => Promise<void>;
@@ -30,9 +32,8 @@ export interface RouteOptions {
 
 const DEFAULT_PORT = 22;
 
-export async function routeOf({ remote, credentials, accept, jump, forgetKeys }: RouteOptions): Promise<SshRoute> {
+export function routeOf({ remote, config, credentials, accept, jump, forgetKeys }: RouteOptions): SshRoute {
   const { name, ssh } = remote;
-  const config = await sshConfig(ssh.address);
   return {
     name,
     address: config?.hostName ?? ssh.address,
@@ -90,7 +91,7 @@ async function keptIdentity(kept: Credentials, secret: string): Promise<SshIdent
 
 /** What a person keeps for ssh itself. A file that is not there is none. */
 async function ownCredentials(config: SshConfig | undefined): Promise<SshCredentials> {
-  const agentSocket = config?.identityAgent ?? process.env['SSH_AUTH_SOCK'];
+  const agentSocket = config === undefined ? process.env['SSH_AUTH_SOCK'] : config.agentSocket;
   const files = config?.identityFiles ?? [];
   const identities = await Promise.all(
     files.map(async (from): Promise<SshIdentity | undefined> => {

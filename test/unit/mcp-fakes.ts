@@ -5,9 +5,11 @@ import { API_VERSION } from '../../src/api/meta.ts';
 import type { VirtualMachine, VirtualMachineStatus } from '../../src/api/virtual-machine.ts';
 import { callTool } from '../../src/mcp/calls.ts';
 import { Looks } from '../../src/mcp/looks.ts';
+import type { Remotes } from '../../src/mcp/remote-hosts.ts';
 import { TOOLS } from '../../src/mcp/server.ts';
 import { type Language, sentencesFor } from '../../src/messages/language.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
+import { SecretFolder } from '../../src/store/secret-folder.ts';
 import type { Store } from '../../src/store/store.ts';
 
 export const AT = '2026-01-02T03:04:05Z';
@@ -19,6 +21,9 @@ const elsewhere = {
   running: false,
   onEvent: () => undefined,
 };
+
+/** Nothing is kept, and no machine is reached. */
+const noRemotes: Remotes = { secrets: new SecretFolder('/nowhere') };
 
 export interface Bench {
   readonly store: Store;
@@ -42,6 +47,7 @@ export interface BenchCall {
   readonly readOnly?: boolean;
   readonly noDelete?: boolean;
   readonly signal?: AbortSignal;
+  readonly remotes?: Remotes;
 }
 
 export interface Result {
@@ -115,8 +121,10 @@ async function addVm(store: Store, vmName: string, options: VmOptions): Promise<
 async function call(store: Store, name: string, args: Record<string, unknown>, options: BenchCall): Promise<Result> {
   const tool = TOOLS.find(({ definition }) => definition.name === name);
   if (tool === undefined) throw new Error(`no tool ${name}`);
-  const { language = 'en', readOnly = false, noDelete = false, signal = new AbortController().signal } = options;
-  const context = { store, language, say: sentencesFor(language), looks: new Looks(elsewhere), noDelete, signal };
+  const { language = 'en', readOnly = false, noDelete = false, remotes = noRemotes } = options;
+  const { signal = new AbortController().signal } = options;
+  const [say, looks] = [sentencesFor(language), new Looks(elsewhere)];
+  const context = { store, language, say, looks, noDelete, signal, remotes };
   const { structuredContent, isError, content } = await callTool(tool, args, context, {
     readOnly,
     log: (line) => {
