@@ -25,9 +25,9 @@ export interface Shell {
    * @throws HostUnreachableError where the host cannot be asked, ScriptTimeoutError at the deadline: the outcome is then unknown.
    */
   run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult>;
-  /** Connects to a UNIX stream socket on the host. @throws DialError */
+  /** Connects to a UNIX stream socket on the host. @throws DialError, HostUnreachableError */
   dial(socketPath: string, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<Duplex>;
-  /** Connects to a TCP port as the host sees it; either side may end first. @throws DialError */
+  /** Connects to a TCP port as the host sees it; either side may end first. @throws DialError, HostUnreachableError */
   dialTcp(address: TcpAddress, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<Duplex>;
   close(): Promise<void>;
 }

@@ -69,8 +69,8 @@ const OWNED: readonly { specifier: RegExp; owner: RegExp; advice: string }[] = [
   },
   {
     specifier: /^ssh2(\/|$)/,
-    owner: /^host\/ssh-shell\.ts$/,
-    advice: 'only host/ssh-shell.ts knows ssh2: take a Shell as a parameter',
+    owner: /^host\/ssh-client\.ts$/,
+    advice: 'only host/ssh-client.ts knows ssh2: take a Shell as a parameter',
   },
   {
     specifier: /^@kubernetes\//,

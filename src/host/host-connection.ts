@@ -1,0 +1,162 @@
+/**
+ * What one connection to a host carries: scripts, each in a session of its own, and streams to sockets and ports. A
+ * server counts sessions (sshd's MaxSessions is 10) and not streams, unless it forbids forwarding: then a relay there
+ * stands in, which is a session too.
+ */
+import type { Duplex } from 'node:stream';
+import { ChannelStream } from './channel-stream.ts';
+import { unlessAborted } from './deadline.ts';
+import { Places } from './places.ts';
+import { DialError, HostUnreachableError, type RunResult, type TcpAddress } from './shell.ts';
+import { ChannelRefusedError, type SshClient } from './ssh-client.ts';
+import { connectRelay } from './ssh-relay.ts';
+import { type ScriptOptions, SESSION_COMMAND, SshSession } from './ssh-session.ts';
+
+/** Two less than sshd has: one to end a script, one for what it has not yet noticed to have ended. */
+const MAX_SESSIONS = 8;
+/** Relays last as long as their VM is watched: without a bound no script would ever run. */
+const MAX_RELAYS = 6;
+
+interface Held {
+  readonly session: SshSession;
+  /** Gives its place back. */
+  readonly release: () => void;
+}
+
+export class HostConnection {
+  readonly client: SshClient;
+  readonly #name: string;
+  readonly #user: string;
+  readonly #sessions = new Places(MAX_SESSIONS);
+  readonly #relays = new Places(MAX_RELAYS);
+  /** Whether the server forwards to sockets; undefined until it is seen. */
+  #forwards: boolean | undefined;
+  /** Opened ahead: opening takes two round trips and whatever the login shell does, running then one. */
+  #spare: Promise<Held | undefined> | undefined;
+
+  constructor(client: SshClient, { name, user }: { readonly name: string; readonly user: string }) {
+    this.client = client;
+    this.#name = name;
+    this.#user = user;
+  }
+
+  /** @throws the signal's reason, HostUnreachableError */
+  async run(script: string, args: readonly string[], options: ScriptOptions): Promise<RunResult> {
+    const { session, release } = await this.#session(options.signal);
+    try {
+      return await session.run(script, args, options, (pid) => this.#kill(pid));
+    } catch (error) {
+      if (!(error instanceof HostUnreachableError)) throw error;
+      const why = this.client.lost?.message ?? `${this.#name} closed its channel`;
+      throw new HostUnreachableError(`${why}, in the middle of a script: what it did is unknown`);
+    } finally {
+      release();
+    }
+  }
+
+  /** @throws DialError, HostUnreachableError, the signal's reason */
+  async dial(path: string, signal: AbortSignal): Promise<Duplex> {
+    const direct = this.#forwards === false ? undefined : await this.#forward(path, signal);
+    if (direct !== undefined) return direct;
+    if (this.#forwards === true) throw new DialError(`${path} on ${this.#name}: nobody answers`);
+    const relayed = await this.#relay(path, signal);
+    if (this.#forwards !== undefined) return relayed;
+    // It may be that somebody answers since a moment ago: then forwarding was never at fault.
+    const second = await this.#forward(path, signal);
+    this.#forwards = second !== undefined;
+    if (second === undefined) return relayed;
+    relayed.destroy();
+    return second;
+  }
+
+  /** @throws DialError, HostUnreachableError, the signal's reason */
+  async dialTcp(address: TcpAddress, signal: AbortSignal): Promise<Duplex> {
+    try {
+      const opening = this.client.forwardToPort(address);
+      const channel = await unlessAborted(opening, signal, (late) => late.close());
+      return new ChannelStream(channel, () => this.client.lost);
+    } catch (error) {
+      if (!(error instanceof ChannelRefusedError)) throw error;
+      throw new DialError(`${address.host}:${address.port} as seen from ${this.#name}: ${error.message}`);
+    }
+  }
+
+  async #forward(path: string, signal: AbortSignal): Promise<Duplex | undefined> {
+    try {
+      const opening = this.client.forwardToSocket(path);
+      const channel = await unlessAborted(opening, signal, (late) => late.close());
+      this.#forwards = true;
+      return new ChannelStream(channel, () => this.client.lost, { allowHalfOpen: false });
+    } catch (error) {
+      // Every reason looks the same: no such socket, nobody listening, no right, forbidden.
+      if (error instanceof ChannelRefusedError) return undefined;
+      throw error;
+    }
+  }
+
+  async #relay(path: string, signal: AbortSignal): Promise<Duplex> {
+    const releaseRelay = await this.#relays.take(signal);
+    const held = await this.#session(signal).catch((error: unknown) => {
+      releaseRelay();
+      throw error;
+    });
+    const release = () => {
+      releaseRelay();
+      held.release();
+    };
+    try {
+      const stream = await connectRelay(held.session, { path, name: this.#name, signal }, () => this.client.lost);
+      stream.once('close', release);
+      return stream;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** The spare one, else a new one; and a new spare, where there is room. */
+  async #session(signal: AbortSignal): Promise<Held> {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    const ready = spare === undefined ? undefined : await unlessAborted(spare, signal, dismiss);
+    const isUsable = ready?.session.isOpen === true;
+    if (!isUsable) dismiss(ready);
+    const held = isUsable ? ready : await this.#open(signal);
+    if (this.#spare === undefined && this.#sessions.isFree)
+      this.#spare = this.#open(new AbortController().signal).catch(() => undefined);
+    return held;
+  }
+
+  async #open(signal: AbortSignal): Promise<Held> {
+    for (;;) {
+      const release = await this.#sessions.take(signal);
+      try {
+        const session = await unlessAborted(this.#start(), signal, ({ channel }) => channel.close());
+        return { session, release };
+      } catch (error) {
+        const isRefused = error instanceof ChannelRefusedError;
+        // A server may allow fewer sessions than we thought.
+        if (isRefused && this.#sessions.shrink()) continue;
+        release();
+        if (!isRefused) throw error;
+        throw new HostUnreachableError(`${this.#name} opens no session (${error.message}): is its MaxSessions 0?`);
+      }
+    }
+  }
+
+  async #start(): Promise<SshSession> {
+    return SshSession.start(await this.client.exec(SESSION_COMMAND), `${this.#user} at ${this.#name}`);
+  }
+
+  /** Through a session of its own: the script's has no way to be told. */
+  async #kill(pid: number): Promise<void> {
+    const channel = await this.client.exec(`exec sh -c 'kill -KILL -- -${pid} || kill -KILL ${pid}'`);
+    channel.stderr.resume();
+    await new Promise((resolve) => channel.resume().once('close', resolve));
+  }
+}
+
+function dismiss(held: Held | undefined): void {
+  held?.session.channel.close();
+  held?.release();
+}
