@@ -10,7 +10,11 @@ const LIFE_MS = 600_000;
 const SWEEP_MS = 30_000;
 
 /** @param onFailure told what went wrong; the next sweep tries again */
-export function sweepPassingHosts(store: Store, secrets: SecretStore, onFailure: (error: unknown) => void): Subscription {
+export function sweepPassingHosts(
+  store: Store,
+  secrets: SecretStore,
+  onFailure: (error: unknown) => void,
+): Subscription {
   let loose: ReadonlySet<string> = new Set();
   const again = async () => {
     loose = await sweep(store, secrets, { now: Date.now(), loose });

@@ -41,7 +41,9 @@ export function routeOf({ remote, config, credentials, accept, jump, forgetKeys 
     user: ssh.user ?? config?.user ?? userInfo().username,
     credentials: async () => {
       const kept = await credentials();
-      return kept === undefined ? ownCredentials(config) : keptCredentials(kept, ssh.credentialsSecretRef?.name ?? name);
+      return kept === undefined
+        ? ownCredentials(config)
+        : keptCredentials(kept, ssh.credentialsSecretRef?.name ?? name);
     },
     hostKeys: {
       pinned: ssh.hostKeys ?? [],
@@ -108,5 +110,7 @@ async function ownCredentials(config: SshConfig | undefined): Promise<SshCredent
 
 /** Text editors end a file with a line break. */
 function lineOf(value: Uint8Array): string {
-  return Buffer.from(value).toString('utf8').replace(/\r?\n$/, '');
+  return Buffer.from(value)
+    .toString('utf8')
+    .replace(/\r?\n$/, '');
 }

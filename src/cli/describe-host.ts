@@ -29,10 +29,24 @@ export function describeHost(host: Host, now: number): string[] {
 function wantedLines({ spec }: Host): string[] {
   const { ssh } = spec;
   return fields([
-    ['Address', ssh && `${ssh.user === undefined ? '' : `${ssh.user}@`}${ssh.address}${ssh.port === undefined ? '' : `, port ${ssh.port}`}`],
+    [
+      'Address',
+      ssh &&
+        `${ssh.user === undefined ? '' : `${ssh.user}@`}${ssh.address}${ssh.port === undefined ? '' : `, port ${ssh.port}`}`,
+    ],
     ['Through', ssh?.jumpHostName && `Host ${ssh.jumpHostName}`],
-    ['Credentials', ssh && (ssh.credentialsSecretRef === undefined ? 'agent and ~/.ssh/config' : `Secret ${ssh.credentialsSecretRef.name}`)],
-    ['Host keys', ssh && ((ssh.hostKeys ?? []).map(hostKeyWords).join(', ') || `known_hosts, then ${ssh.hostKeyPolicy ?? 'AcceptNew'}`)],
+    [
+      'Credentials',
+      ssh &&
+        (ssh.credentialsSecretRef === undefined
+          ? 'agent and ~/.ssh/config'
+          : `Secret ${ssh.credentialsSecretRef.name}`),
+    ],
+    [
+      'Host keys',
+      ssh &&
+        ((ssh.hostKeys ?? []).map(hostKeyWords).join(', ') || `known_hosts, then ${ssh.hostKeyPolicy ?? 'AcceptNew'}`),
+    ],
     ['VM folder', spec.vmDir],
     ['Allowed paths', (spec.allowedPaths ?? [spec.vmDir]).join(', ')],
     ['Metrics', spec.metricsIntervalSeconds === 0 ? 'on request' : `every ${spec.metricsIntervalSeconds} s`],

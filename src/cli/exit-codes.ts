@@ -89,6 +89,9 @@ const CODES: Readonly<Record<string, number>> = {
   ConsoleHeldError: EXIT.conflict,
   ScriptTimeoutError: EXIT.timedOut,
   HostUnreachableError: EXIT.hostUnreachable,
+  CredentialsInvalidError: EXIT.hostUnreachable,
+  HostKeyRefusedError: EXIT.hostUnreachable,
+  JumpHostInvalidError: EXIT.hostUnreachable,
 };
 
 export function exitCodeOf(error: unknown): number {

@@ -41,7 +41,10 @@ export async function claimHost(context: Context, name: string, options: ClaimOp
     await store.patch('Host', host.metadata, { metadata: { annotations } }, { uid: host.metadata.uid });
     if (acceptMachine) print(context, `host/${name}: machine ${machineID} is accepted`);
     if (ANNOTATIONS.takeOver in annotations)
-      print(context, `host/${name}: ${host.spec.vmDir} is taken over${storeUID === 'none' ? ', without a marker' : ` from store ${storeUID}`}`);
+      print(
+        context,
+        `host/${name}: ${host.spec.vmDir} is taken over${storeUID === 'none' ? ', without a marker' : ` from store ${storeUID}`}`,
+      );
     await afterChange(context, session, [{ kind: 'Host', ref: { name } }], options);
   });
 }

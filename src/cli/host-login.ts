@@ -45,7 +45,12 @@ export async function trustKey(context: Context, name: string, options: TrustOpt
     for (const one of hostKeys) tell(context, `known so far: ${hostKeyWords(one)}`);
     tell(context, `shown now:    ${words}`);
     await confirm(context, name, words, options);
-    await session.store.patch('Host', host.metadata, { spec: { ssh: { hostKeys: [key] } } }, { uid: host.metadata.uid });
+    await session.store.patch(
+      'Host',
+      host.metadata,
+      { spec: { ssh: { hostKeys: [key] } } },
+      { uid: host.metadata.uid },
+    );
     print(context, `host/${name}: ${words} is trusted from now on`);
   });
 }
@@ -83,7 +88,9 @@ async function confirm(context: Context, name: string, words: string, { fingerpr
     throw new CliError(EXIT.conflict, `host/${name} shows ${words}, not ${fingerprint}: nothing was changed`);
   }
   if (context.stdin.isTTY !== true)
-    throw usageError(`compare it with the host's own (ssh-keygen -lf), then: host trust ${name} --fingerprint ${words.split(' ')[1]}`);
+    throw usageError(
+      `compare it with the host's own (ssh-keygen -lf), then: host trust ${name} --fingerprint ${words.split(' ')[1]}`,
+    );
   const answer = await promptLine(context, `Is that the key of ${name}? [yes/no] `);
   if (answer.trim() !== 'yes') throw new CliError(EXIT.failed, 'nothing was changed');
 }

@@ -17,7 +17,8 @@ export async function removeHost(context: Context, name: string, options: Remove
     const host = await requireObject(store, { kind: 'Host', ref: { name } });
     const { items } = await store.list('VirtualMachine');
     const here = items.filter(({ spec }) => spec.hostName === name).map(({ metadata }) => metadata.name);
-    if (here.length > 0) tell(context, `host/${name} takes no new machines, and goes with the last of: ${here.join(', ')}`);
+    if (here.length > 0)
+      tell(context, `host/${name} takes no new machines, and goes with the last of: ${here.join(', ')}`);
     if (options.orphan === true) {
       const annotations = { [ANNOTATIONS.orphan]: 'true' };
       await store.patch('Host', host.metadata, { metadata: { annotations } }, { uid: host.metadata.uid });

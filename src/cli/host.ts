@@ -8,7 +8,7 @@ import { type AddOptions, addHost } from './host-add.ts';
 import { type ClaimOptions, claimHost } from './host-claim.ts';
 import { addCredentialOptions, type CredentialOptions } from './host-credentials.ts';
 import { replaceCredentials, type TrustOptions, trustKey } from './host-login.ts';
-import { removeHost, type RemoveOptions } from './host-remove.ts';
+import { type RemoveOptions, removeHost } from './host-remove.ts';
 import { addWaitOptions } from './wait-options.ts';
 
 export const declareHost: Declare = (command, context) => {

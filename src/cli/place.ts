@@ -24,7 +24,12 @@ export async function placeOf(session: Session, word: string, namespace: string 
     const why = hostName === undefined ? 'spec.hostName names no Host' : `its Host ${hostName} does not exist`;
     throw new CliError(EXIT.failed, `${word} is nowhere: ${why}`);
   }
-  return { vm, folder: effectiveSpec(vm, host).folder, shell: session.shellFor(host), remote: host.spec.ssh !== undefined };
+  return {
+    vm,
+    folder: effectiveSpec(vm, host).folder,
+    shell: session.shellFor(host),
+    remote: host.spec.ssh !== undefined,
+  };
 }
 
 /** A socket that nobody answers at: why, in words of the VM. */

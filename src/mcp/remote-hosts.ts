@@ -133,7 +133,8 @@ export async function makeHost(context: ToolContext, address: string, args: Host
     ref: made.metadata,
     forMs: FIRST_LOOK_MS,
     signal,
-    accept: (host) => host?.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') || undefined,
+    accept: (host) =>
+      host?.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') || undefined,
   });
   return (await store.get('Host', { name })) ?? made;
 }
@@ -162,7 +163,12 @@ function credentialsOf({ say }: ToolContext, args: HostArguments): Credentials {
 /** What passing-hosts.ts knows them by. */
 function nameFor(address: string, port: number, user: string): string {
   const digest = createHash('sha256').update([address, port, user].join('\n')).digest('hex').slice(0, 6);
-  const slug = address.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-+/, '').slice(0, 48).replace(/-+$/, '');
+  const slug = address
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-+/, '')
+    .slice(0, 48)
+    .replace(/-+$/, '');
   return `host-${slug}-${digest}`;
 }
 

@@ -204,6 +204,8 @@ class Controller {
 
   async #answerUnplaced(vm: VirtualMachine): Promise<void> {
     try {
+      // Its Host is there, and its loop about to be: that one answers.
+      if (await this.#isPlaced(vm)) return;
       const deleting = vm.metadata.deletionTimestamp !== undefined;
       const ran = vm.metadata.annotations?.[ANNOTATIONS.provisioned] !== undefined;
       if (
@@ -222,6 +224,10 @@ class Controller {
     } catch (error) {
       this.#emit({ type: 'failed', vm: keyOf(vm.metadata), error, message: messageOf(error), host: '' });
     }
+  }
+
+  async #isPlaced({ spec: { hostName } }: VirtualMachine): Promise<boolean> {
+    return hostName !== undefined && (await this.#deps.store.get('Host', { name: hostName })) !== undefined;
   }
 
   async #whyUnplaced(vm: VirtualMachine, deleting: boolean): Promise<{ reason: string; message: string }> {

@@ -1,0 +1,92 @@
+/** A store of the test's own beside a real sshd, with the command as people run it. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { CliRig, type Ended } from './cli-rig.ts';
+import type { OnFinished } from './rig.ts';
+import { Sshd, type SshdOptions } from './sshd.ts';
+import { until } from './wait.ts';
+
+export interface SeenObject {
+  readonly metadata: { readonly uid: string; readonly annotations?: Readonly<Record<string, string>> };
+  // biome-ignore lint/suspicious/noExplicitAny: tests read what they expect
+  readonly spec: any;
+  // biome-ignore lint/suspicious/noExplicitAny: tests read what they expect
+  readonly status?: any;
+}
+
+export interface RemoteOptions extends SshdOptions {
+  /** Another store for the same machine and vmDir. */
+  readonly beside?: RemotePlace;
+}
+
+export class RemotePlace {
+  readonly rig: CliRig;
+  readonly sshd: Sshd;
+  readonly vmDir: string;
+
+  private constructor(rig: CliRig, sshd: Sshd, vmDir: string) {
+    this.rig = rig;
+    this.sshd = sshd;
+    this.vmDir = vmDir;
+  }
+
+  static async start(onFinished: OnFinished, { beside, ...options }: RemoteOptions = {}): Promise<RemotePlace> {
+    const sshd = beside?.sshd ?? (await Sshd.start(onFinished, options));
+    const rig = new CliRig(onFinished);
+    return new RemotePlace(rig, sshd, beside?.vmDir ?? rig.path('far'));
+  }
+
+  /** `host add NAME` for the sshd. */
+  add(name: string, more: readonly string[]): Promise<Ended> {
+    const { user, port } = this.sshd;
+    const vmDir = more.includes('--vm-dir') ? [] : ['--vm-dir', this.vmDir];
+    return this.rig.run(['host', 'add', name, `${user}@127.0.0.1`, '--port', String(port), ...vmDir, ...more]);
+  }
+
+  /** With the key that may log in, until it is ready. */
+  async added(name: string): Promise<Ended> {
+    const ended = await this.add(name, ['-i', this.sshd.identity]);
+    if (ended.code !== 0) throw new Error(`host add ended with ${ended.code}: ${ended.stderr}`);
+    return ended;
+  }
+
+  async get(word: string): Promise<SeenObject> {
+    return parse((await this.rig.ok(['get', word, '-o', 'yaml'])).stdout) as SeenObject;
+  }
+
+  /** Status of a condition, and its reason. */
+  async condition(word: string, type: string): Promise<string> {
+    const { status } = await this.get(word);
+    const found = status?.conditions?.find((one: { readonly type: string }) => one.type === type);
+    return found === undefined ? '' : `${found.status} ${found.reason}`;
+  }
+
+  untilCondition(word: string, type: string, wanted: string, deadlineMs?: number): Promise<string> {
+    const read = () => this.condition(word, type);
+    return until(`${word}: ${type} is ${wanted}`, read, (found) => found === wanted, deadlineMs);
+  }
+
+  /** Of the key that sshd has now, by ssh-keygen. */
+  fingerprint(): string {
+    const file = join(this.sshd.folder, 'host_ed25519.pub');
+    return execFileSync('ssh-keygen', ['-lf', file], { encoding: 'utf8' }).split(' ')[1] ?? '';
+  }
+
+  get authorizedFile(): string {
+    return join(this.sshd.folder, 'authorized_keys');
+  }
+
+  authorized(): string {
+    return readFileSync(this.authorizedFile, 'utf8');
+  }
+
+  privateKey(): Buffer {
+    return readFileSync(this.sshd.identity);
+  }
+
+  removeMarker(): void {
+    rmSync(join(this.vmDir, '.qemu-operator.json'));
+  }
+}
