@@ -1,6 +1,7 @@
 /** One project per kind of suite, so that `npm run check` takes the fast ones and `npm test` takes all. */
 import { existsSync, readdirSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
+import { filesAgain } from './test/versions/files.mjs';
 
 const SECOND = 1000;
 
@@ -29,11 +30,28 @@ function project(name: string) {
   };
 }
 
+/** The e2e body again, its host behind a real sshd. */
+function overSsh() {
+  const { test } = project('e2e');
+  return {
+    test: {
+      ...test,
+      name: 'over-ssh',
+      include: filesAgain()
+        .filter(({ ssh }) => ssh === 'yes')
+        .map(({ file }) => file),
+      setupFiles: [...test.setupFiles, 'test/over-ssh/environment.ts'],
+      globalSetup: 'test/over-ssh/set-up.ts',
+      sequence: { groupOrder: 2 },
+    },
+  };
+}
+
 // biome-ignore lint/style/noDefaultExport: vitest reads the default export
 export default defineConfig({
   test: {
     passWithNoTests: false,
     allowOnly: false,
-    projects: [...FAST, 'conformance', 'cluster', 'e2e'].filter(hasTests).map(project),
+    projects: [...[...FAST, 'conformance', 'cluster', 'e2e'].filter(hasTests).map(project), overSsh()],
   },
 });

@@ -2,14 +2,15 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** @returns {{file: string, qemu: string, node: string, reason: string}[]} */
+/** @returns {{file: string, ssh: string, qemu: string, node: string, reason: string}[]} */
 export function filesAgain() {
   return readFileSync(join(import.meta.dirname, 'files.md'), 'utf8')
     .split('\n')
     .filter((line) => line.startsWith('| `'))
     .map((line) => line.split('|').map((cell) => cell.trim()))
-    .map(([, name = '', qemu = '', node = '', reason = '']) => ({
+    .map(([, name = '', ssh = '', qemu = '', node = '', reason = '']) => ({
       file: `test/e2e/${name.replaceAll('`', '')}.test.ts`,
+      ssh,
       qemu,
       node,
       reason,

@@ -1,8 +1,10 @@
 /** The command as people run it: real processes with a store and a vmDir of their own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { OPERATOR_NAMESPACE } from '../../../src/api/host-ssh.ts';
 import { writeSparseTiny } from './images.ts';
+import { type OverSsh, overSsh } from './over-ssh.ts';
 import { kill, qemusBelow } from './process.ts';
 import { type OnFinished, testFolder } from './rig.ts';
 import { until } from './wait.ts';
@@ -69,9 +71,22 @@ export class CliRig {
     this.store = join(this.root, 'store');
     this.vmDir = join(this.root, 'vms');
     mkdirSync(join(this.root, 'images'));
+    const way = overSsh();
+    if (way !== undefined) this.#putBehindSsh(way);
     onFinished(async () => {
       for (const pid of qemusBelow(this.root)) kill(pid, 'SIGKILL');
     });
+  }
+
+  /** The Host that a first start would make, but reached by SSH. */
+  #putBehindSsh({ address, port, user, identity, hostKey }: OverSsh): void {
+    const ssh = { address, port, user, hostKeys: [hostKey], credentialsSecretRef: { name: 'localhost' } };
+    const spec = { ssh, vmDir: this.vmDir, allowedPaths: ['/'], allowedBridges: ['*'] };
+    const secret = join(this.store, '.state', 'secrets', OPERATOR_NAMESPACE, 'localhost');
+    mkdirSync(secret, { recursive: true, mode: 0o700 });
+    writeFileSync(join(secret, 'ssh-privatekey'), readFileSync(identity), { mode: 0o600 });
+    const document = { apiVersion: 'qemu-operator.dev/v1alpha1', kind: 'Host', metadata: { name: 'localhost' }, spec };
+    writeFileSync(join(this.store, 'localhost.yaml'), JSON.stringify(document));
   }
 
   path(...parts: string[]): string {

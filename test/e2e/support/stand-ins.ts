@@ -1,31 +1,52 @@
 /** Commands of the host that answer otherwise: folders that come first in the PATH of what the loop runs there. */
 import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { LocalShell } from '../../../src/host/local-shell.ts';
-import type { RunOptions, RunResult } from '../../../src/host/shell.ts';
+import type { RunOptions, RunResult, Shell } from '../../../src/host/shell.ts';
+import { overSsh, shellOverSsh } from './over-ssh.ts';
 
 /**
- * The local host, but with the PATH of a test, and without the trial of KVM: it takes a second and a half per
+ * The host of the tests, but with the PATH of a test, and without the trial of KVM: it takes a second and a half per
  * controller and has tests of its own.
  */
-export class TestShell extends LocalShell {
+export class TestShell implements Shell {
   /** The PATH of scripts; undefined leaves it as it is. */
   path: string | undefined;
   readonly #onRun: (script: string) => Promise<void> | void;
+  readonly #host: Shell;
 
   constructor(options: { readonly path?: string; readonly onRun?: (script: string) => Promise<void> | void } = {}) {
-    super();
+    this.#host = testHost();
     this.path = options.path;
     this.#onRun = options.onRun ?? (() => undefined);
   }
 
-  override async run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+  async run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
     if (script.includes('KVM ran no code'))
       return { code: 1, stdout: Buffer.from('KVM is not tried in this test'), stderr: Buffer.alloc(0) };
     await this.#onRun(script);
     const path = this.path === undefined ? '' : `PATH='${this.path}'; export PATH\n`;
-    return super.run(path + script, args, options);
+    return this.#host.run(path + script, args, options);
   }
+
+  dial(...[socket, options]: Parameters<Shell['dial']>): Promise<Duplex> {
+    return this.#host.dial(socket, options);
+  }
+
+  dialTcp(...[address, options]: Parameters<Shell['dialTcp']>): Promise<Duplex> {
+    return this.#host.dialTcp(address, options);
+  }
+
+  close(): Promise<void> {
+    return this.#host.close();
+  }
+}
+
+/** This machine, directly or by the sshd of the project. */
+export function testHost(): Shell {
+  const way = overSsh();
+  return way === undefined ? new LocalShell() : shellOverSsh(way);
 }
 
 /** A folder with one executable of this text, and the PATH that begins with it. */
