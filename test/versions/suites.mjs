@@ -14,10 +14,7 @@ const NODE_22 = pinnedNode(join(ROOT, 'test', 'versions', 'node-22'));
 
 function underQemu10() {
   const files = filesAgain().filter(({ qemu }) => qemu === 'yes');
-  const stage = vitestStage(
-    'QEMU 10',
-    files.map(({ file }) => file),
-  );
+  const stage = vitestStage('QEMU 10', ['--project=e2e', ...files.map(({ file }) => file)]);
   return {
     ...stage,
     command: join(import.meta.dirname, 'debian-13.sh'),
@@ -28,7 +25,9 @@ function underQemu10() {
 
 function underNode22() {
   const files = filesAgain().filter(({ node }) => node === 'yes');
-  const stage = vitestStage('Node 22.19', ['test/unit/', 'test/conformance/', ...files.map(({ file }) => file)]);
+  const projects = ['unit', 'conformance', 'e2e'].map((name) => `--project=${name}`);
+  const where = ['test/unit/', 'test/conformance/', ...files.map(({ file }) => file)];
+  const stage = vitestStage('Node 22.19', [...projects, ...where]);
   // A script that says `#!/usr/bin/env node` gets it as well.
   const path = [dirname(NODE_22), process.env['PATH']].join(delimiter);
   // Node 22 calls its SQLite experimental on stderr, which tests compare (docs/decisions/0007).

@@ -96,9 +96,10 @@ export class Sshd {
   /** Ends it at once, with every connection of it. */
   async stop(): Promise<void> {
     const child = this.#child;
-    this.#child = undefined;
     if (child?.pid === undefined) return;
+    // Those of connections outlive the one that listens.
     const all = [child.pid, ...this.connections()];
+    this.#child = undefined;
     for (const pid of all) kill(pid, 'SIGCONT');
     for (const pid of all) kill(pid, 'SIGKILL');
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
