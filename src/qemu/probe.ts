@@ -21,6 +21,8 @@ export interface ProbeRequest {
   /** Whether it matters who listens on which port, and which bridges there are. */
   readonly ports: boolean;
   readonly bridges: boolean;
+  /** Clock ticks of the host, where they are known. */
+  readonly ticksPerSecond?: number | undefined;
   readonly bootIdFile: string;
   readonly machineIdFile: string;
 }
@@ -88,6 +90,7 @@ export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSi
     request.bootIdFile,
     request.machineIdFile,
     `${request.ports ? 'ports' : ''} ${request.bridges ? 'bridges' : ''}`,
+    String(request.ticksPerSecond ?? ''),
     String(vmDirs.length),
     String(logs.length),
     ...vmDirs,
@@ -164,13 +167,14 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
       return { path: head.argument, state, ...none };
     }
     const [block, free, total] = head.lines[1].split(' ').map(Number);
-    const marker = part('marker')[0];
+    const prefix = `./${MARKER_FILE}:`;
+    const marker = part('lines').find((line) => line.startsWith(prefix));
     return {
       path: head.argument,
       state,
       freeBytes: (block ?? 0) * (free ?? 0),
       totalBytes: (block ?? 0) * (total ?? 0),
-      ...(marker === undefined || marker === '' ? {} : { marker: utf8(marker.slice(MARKER_FILE.length + 3)) }),
+      ...(marker === undefined || marker === '' ? {} : { marker: utf8(marker.slice(prefix.length)) }),
       folders: foldersOf(part('folders'), part('entries')),
       closed: new Set(foldersOf(part('closed'), []).keys()),
       records: namedLines(part('lines'), FOLDER_FILES.record),
