@@ -130,33 +130,39 @@ awk -v n=$nl 'BEGIN {
 shift $nl
 [ $# -gt 0 ] || { s end; return 0; }
 s real; readlink -m -- "$@"
-s access
+# Told at once: each line of its own would wake the reader.
+k=0 access= beside= blocks= chosen=
 for f in "$@"; do
-  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; l=0; [ -L "$f" ] && l=1; echo "$r $d $l"
+  k=$((k+1)) r=0 d=1 l=0
+  [ -L "$f" ] && l=1
+  if [ -r "$f" ]; then
+    r=1
+    # As references: rebuilding the arguments one by one takes time by the square of their number.
+    if [ -f "$f" ]; then chosen="$chosen \\"\\\${$k}\\""
+    elif [ -b "$f" ]; then chosen="$chosen \\"\\\${$k}\\"" blocks="$blocks \\"\\\${$k}\\""; fi
+  elif ! [ -e "$f" ]; then
+    [ -d "\${f%/*}/" ] || d=0
+    case $f in *.[iI][sS][oO]) beside="$beside \\"\\\${$k}\\"" ;; esac
+  fi
+  access="$access$r $d $l$newline"
 done
+s access; printf '%s' "$access"
 # Of an ISO image that is not there: those beside it, for a "did you mean".
-s beside
-for f in "$@"; do
-  case $f in *.[iI][sS][oO]) ;; *) continue ;; esac
-  [ -e "$f" ] && continue
-  m=0
-  for o in "\${f%/*}"/*.[iI][sS][oO]; do
-    [ -f "$o" ] && [ $m -lt 10 ] && { m=$((m+1)); printf '%s\\0%s\\0' "$f" "\${o##*/}"; }
+beside() {
+  for f in "$@"; do
+    m=0
+    for o in "\${f%/*}"/*.[iI][sS][oO]; do
+      [ -f "$o" ] && [ $m -lt 10 ] && { m=$((m+1)); printf '%s\\0%s\\0' "$f" "\${o##*/}"; }
+    done
   done
-done
-echo
+}
+s beside; eval "beside $beside"; echo
 s files; stat -L -c '%s %b %Y %n	%F' -- "$@" 2>/dev/null
 s fs; stat -f -c '%S %a %n' -- "$@" 2>/dev/null
-s block
-for f in "$@"; do
-  [ -b "$f" ] && printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"
-done
-# As references, for one set: rebuilding the arguments one by one takes time by the square of their number.
-k=0 chosen=
-for f in "$@"; do
-  k=$((k+1))
-  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && chosen="$chosen \\"\\\${$k}\\""
-done
+blocks() {
+  for f in "$@"; do printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"; done
+}
+s block; eval "blocks $blocks"
 eval "set -- $chosen"
 s heads
 [ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | base64 -w 0; echo
