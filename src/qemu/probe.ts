@@ -11,6 +11,7 @@ import type { SeenBridge } from '../reconcile/observed.ts';
 import { neighboursIn } from './addresses.ts';
 import { type ProbedPort, portsOf } from './ports.ts';
 import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
+import { listeningOf, lockHoldersOf, type ProbedProcess, processesOf } from './probe-processes.ts';
 import { PROBE_SCRIPT } from './probe-script.ts';
 
 export interface ProbeRequest {
@@ -70,11 +71,6 @@ export interface ProbedVmDir {
 
 export interface ProbedJobProcess extends ProbedProcess {
   readonly pid: number;
-}
-
-export interface ProbedProcess {
-  readonly state: string;
-  readonly startTicks: number;
 }
 
 /** The script's own refusal: it lacks its tools. */
@@ -243,34 +239,6 @@ function jobsOf(lines: readonly string[]): ProbedVmDir['jobs'] {
     });
   }
   return jobs;
-}
-
-/** `1: POSIX  ADVISORY  WRITE 3456 fd:01:12345 0 EOF`; waiting locks have "->" and no holder. */
-function lockHoldersOf(lines: readonly string[]): Map<string, ReadonlySet<number>> {
-  const holders = new Map<string, Set<number>>();
-  for (const line of lines) {
-    const fields = line.trim().split(/\s+/);
-    if (fields[1] !== 'POSIX' || fields[3] !== 'WRITE') continue;
-    const inode = fields[5]?.split(':').at(-1);
-    if (inode !== undefined) holders.set(inode, (holders.get(inode) ?? new Set()).add(Number(fields[4])));
-  }
-  return holders;
-}
-
-function listeningOf(lines: readonly string[]): Set<string> {
-  return new Set(lines.map((line) => utf8(line.trim().split(/\s+/).slice(7).join(' '))));
-}
-
-/** proc(5): the name in parentheses may hold anything, so fields are counted from the last one. */
-function processesOf(lines: readonly string[]): Map<number, ProbedProcess> {
-  const processes = new Map<number, ProbedProcess>();
-  for (const line of lines) {
-    const end = line.lastIndexOf(')');
-    if (end < 0) continue;
-    const fields = line.slice(end + 2).split(' ');
-    processes.set(Number.parseInt(line, 10), { state: fields[0] ?? '', startTicks: Number(fields[19]) });
-  }
-  return processes;
 }
 
 function strangersOf(sections: readonly Section[]): Map<number, string[]> {
