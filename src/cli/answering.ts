@@ -40,7 +40,7 @@ export async function untilAnswers(
   if (isOnItsWay(place.vm)) {
     const target: Target<'VirtualMachine'> = { kind: 'VirtualMachine', ref: place.vm.metadata };
     await whileDriven(context, session, `${wanted.name} runs`, () =>
-      waitUntilSettled(context, session.store, target, left()),
+      waitUntilSettled(context, session.store, target, { timeoutMs: left() }),
     );
   } else if (lacksAddress(place.vm)) {
     // Only a look finds it.
