@@ -1,7 +1,9 @@
 /** A Host in full. Pure. */
 import type { Host } from '../api/host.ts';
 import { humanBytes } from '../api/quantity.ts';
+import { ARCHITECTURES } from '../api/virtual-machine.ts';
 import { conditionLines, fields, metadataLines, section, tableSection } from './sheet.ts';
+import { shellWord } from './shell-words.ts';
 
 export function describeHost(host: Host, now: number): string[] {
   const { status } = host;
@@ -13,16 +15,36 @@ export function describeHost(host: Host, now: number): string[] {
     ...section('VMs', vmLines(host)),
     ...tableSection(
       'Folders without an object',
-      ['NAME', 'RUNNING', 'UID', 'IN'],
-      (status?.unclaimed ?? []).map(({ name, running, uid, vmDir }) => [name, String(running), uid ?? '', vmDir]),
+      ['NAME', 'RUNNING', 'IN', 'TAKEN OVER BY'],
+      (status?.unclaimed ?? []).map(({ name, running, uid, vmDir }) => [
+        name,
+        String(running),
+        vmDir,
+        uid === undefined ? '' : takenBy('adopt', name, host),
+      ]),
     ),
     ...tableSection(
       "QEMU processes that are not qemu-operator's",
-      ['PID', 'NAME', 'ARCHITECTURE'],
-      (status?.strangers ?? []).map(({ pid, name, architecture }) => [String(pid), name, architecture]),
+      ['PID', 'NAME', 'ARCHITECTURE', 'TAKEN OVER BY'],
+      (status?.strangers ?? []).map(({ pid, name, architecture }) => [
+        String(pid),
+        name,
+        architecture,
+        isArchitecture(architecture) ? takenBy('import', String(pid), host) : '',
+      ]),
     ),
     ...conditionLines(status?.conditions, now),
   ];
+}
+
+/** Of the namespace where it is typed. */
+function takenBy(command: 'adopt' | 'import', what: string, { metadata }: Host): string {
+  const where = metadata.name === 'localhost' ? '' : ` --host ${metadata.name}`;
+  return `${command} ${shellWord(what)}${where}`;
+}
+
+function isArchitecture(word: string): boolean {
+  return ARCHITECTURES.some((one) => one === word);
 }
 
 function wantedLines({ spec }: Host): string[] {

@@ -69,6 +69,8 @@ const recordSchema = z.object({
   namespace: z.string(),
   name: z.string(),
   uuid: z.string(),
+  /** As last carried out here, contents that may be secret as digests: recorded-spec.ts. */
+  spec: z.record(z.string(), z.unknown()).optional(),
   disks: z.record(
     z.string(),
     z.object({
