@@ -1,6 +1,7 @@
 /** adopt: VM folders whose object is gone get one again, made from their records; what runs there notices nothing. */
 import type { Command } from 'commander';
 import { parseManifest } from '../api/admission.ts';
+import { findCondition } from '../api/conditions.ts';
 import { vmNameOf } from '../api/effective-spec.ts';
 import { AlreadyExistsError, ConflictError, NotFoundError, nearNames } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
@@ -26,13 +27,13 @@ interface AdoptOptions extends Globals, WaitOptions {
 
 export const declareAdopt: Declare = (command, context) => {
   command
-    .argument('[name]', 'a folder that describe qhost lists without an object')
+    .argument('[folder...]', 'folders that describe qhost lists without an object')
     .option('--host <name>', 'Host on which it lies', 'localhost')
     .option('--all', 'all of them that are of the namespace')
     .option('--dry-run', 'print the manifest, say what would change, and write nothing');
   addWaitOptions(command, 'wait until it is taken over (default: only where no controller runs)');
-  command.action(async (name: string | undefined, _options, self: Command) =>
-    adopt(context, name, self.optsWithGlobals<AdoptOptions>()),
+  command.action(async (names: string[], _options, self: Command) =>
+    adopt(context, names, self.optsWithGlobals<AdoptOptions>()),
   );
   examples(command, [
     ['What would be written, and what happens to the machine', 'adopt web-1 --dry-run'],
@@ -52,15 +53,19 @@ interface Found extends Adoption {
   readonly folder: VmFolder;
 }
 
-async function adopt(context: Context, name: string | undefined, options: AdoptOptions): Promise<void> {
-  if ((name === undefined) !== (options.all === true)) throw usageError('give either a name or --all');
+async function adopt(context: Context, names: readonly string[], options: AdoptOptions): Promise<void> {
+  if ((names.length === 0) !== (options.all === true)) throw usageError('give either names or --all');
   const namespace = options.namespace ?? DEFAULT_NAMESPACE;
   await withSession(context, options, async (session) => {
     const around = await lookAround(session, options.host, context.signal);
+    tellIfAnothers(context, around.host);
     const judge = new Judge();
     const found: Found[] = [];
-    for (const folder of name === undefined ? unclaimedIn(around, namespace) : [chosen(around, name)]) {
-      const one = await judge.judge(() => adoptable(around, folder, namespace));
+    const asked = options.all === true ? unclaimedIn(around, namespace) : [...new Set(names)];
+    for (const folder of asked) {
+      const one = await judge.judge(() =>
+        adoptable(around, typeof folder === 'string' ? chosen(around, folder) : folder, namespace),
+      );
       if (one !== undefined) found.push(one);
     }
     judge.throwIfRefused();
@@ -83,6 +88,12 @@ async function lookAround({ store, shellFor }: Session, hostName: string, signal
   const { items: vms } = await store.list('VirtualMachine');
   const { folders } = await lookAtMachine(shellFor(hostName), vmDirsOf(host, vms), signal);
   return { host, vms, folders };
+}
+
+/** As last seen: nothing is taken over in a vmDir that is another store's. */
+function tellIfAnothers(context: Context, { metadata, status }: Host): void {
+  const claimed = findCondition(status?.conditions, 'Claimed');
+  if (claimed?.status === 'False') tell(context, `Warning: Host ${metadata.name}: ${claimed.message}`);
 }
 
 function ownerOf({ vms }: Around, { record }: VmFolder): VirtualMachine | undefined {
@@ -174,7 +185,7 @@ function tellOf(context: Context, { folder, manifest, waiting, warnings }: Found
     process === undefined
       ? 'it is off, and stays off until it is started'
       : `its QEMU process ${process.pid} runs on, and nothing of it changes`;
-  tell(context, `${name}: ${path} is taken over; ${fate}`);
+  tell(context, `${name} in ${path}: ${fate}`);
   if (waiting.length > 0)
     tell(context, `${name}: waits for a restart already: ${waiting.map((one) => one.path).join(', ')}`);
   for (const warning of warnings) tell(context, `Warning: ${name}: ${warning}`);

@@ -1,9 +1,8 @@
 /** A Host in full. Pure. */
 import type { Host } from '../api/host.ts';
 import { humanBytes } from '../api/quantity.ts';
-import { ARCHITECTURES } from '../api/virtual-machine.ts';
 import { conditionLines, fields, metadataLines, section, tableSection } from './sheet.ts';
-import { shellWord } from './shell-words.ts';
+import { adoptCommand, importCommand } from './take-over.ts';
 
 export function describeHost(host: Host, now: number): string[] {
   const { status } = host;
@@ -16,35 +15,15 @@ export function describeHost(host: Host, now: number): string[] {
     ...tableSection(
       'Folders without an object',
       ['NAME', 'RUNNING', 'IN', 'TAKEN OVER BY'],
-      (status?.unclaimed ?? []).map(({ name, running, uid, vmDir }) => [
-        name,
-        String(running),
-        vmDir,
-        uid === undefined ? '' : takenBy('adopt', name, host),
-      ]),
+      (status?.unclaimed ?? []).map((one) => [one.name, String(one.running), one.vmDir, adoptCommand(one, host)]),
     ),
     ...tableSection(
       "QEMU processes that are not qemu-operator's",
       ['PID', 'NAME', 'ARCHITECTURE', 'TAKEN OVER BY'],
-      (status?.strangers ?? []).map(({ pid, name, architecture }) => [
-        String(pid),
-        name,
-        architecture,
-        isArchitecture(architecture) ? takenBy('import', String(pid), host) : '',
-      ]),
+      (status?.strangers ?? []).map((one) => [String(one.pid), one.name, one.architecture, importCommand(one, host)]),
     ),
     ...conditionLines(status?.conditions, now),
   ];
-}
-
-/** Of the namespace where it is typed. */
-function takenBy(command: 'adopt' | 'import', what: string, { metadata }: Host): string {
-  const where = metadata.name === 'localhost' ? '' : ` --host ${metadata.name}`;
-  return `${command} ${shellWord(what)}${where}`;
-}
-
-function isArchitecture(word: string): boolean {
-  return ARCHITECTURES.some((one) => one === word);
 }
 
 function wantedLines({ spec }: Host): string[] {

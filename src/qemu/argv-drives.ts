@@ -208,6 +208,7 @@ function attach(drives: readonly Drive[], options: readonly OptionWord[], remark
     const isCdrom = /-cd$/.test(driver);
     if (device.get('serial') !== undefined) remarks.warn('-device serial: the guest sees another serial of its disk');
     if (!/^virtio-blk/.test(driver) && !isCdrom) remarks.warn(`-device${BECOMES_VIRTIO}`);
+    if (drive === undefined) remarks.refuse('-device: a disk that the command line names nowhere');
     if (drive?.needsDevice !== true) continue;
     free.delete(id);
     attached.push({ ...drive, attached: { bootindex: bootIndexOf(device), rank: rankOf(driver), isCdrom } });

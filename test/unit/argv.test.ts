@@ -153,6 +153,7 @@ test.each([
   ['a disk of ceph', '-drive file=rbd:pool/secret:key=secret,format=raw'],
   ['a drive without a file', '-drive driver=nbd,host=secret,if=virtio'],
   ['a drive of another driver', '-drive file.driver=ssh,file.host=secret,format=raw'],
+  ['a disk that is named nowhere', '-device virtio-blk,drive=secret'],
   ['a disk of a URL', '-hda https://me:secret@example.org/a.img'],
   ['a JSON name', '-hda json:{"driver":"secret"}'],
   ['another format', '-drive file=/secret,format=vmdk'],
