@@ -76,7 +76,7 @@ const unclaimed = (object: ObjectFactory) =>
   object({
     name: text(128).describe('Name of the folder.'),
     vmDir: text(1024).describe('The folder that holds it.'),
-    uid: text(64).optional().describe('uid in its ownership record; annotate adopt with it to take the folder over.'),
+    uid: text(64).optional().describe('uid in its ownership record. `adopt` takes the folder over.'),
     running: z.boolean().describe('Whether a QEMU process runs there.'),
     architecture: text(32).optional().describe('As its record says.'),
     vcpus: z.int().optional().describe('As last launched.'),

@@ -3,6 +3,7 @@
  * is read off its declaration; nothing is made, started or told, and what goes wrong completes to nothing.
  */
 import type { Argument, Command, Option } from 'commander';
+import type { Host } from '../api/host.ts';
 import { KIND_INFO } from '../api/kinds.ts';
 import { DEFAULT_NAMESPACE, KINDS, type Kind } from '../api/meta.ts';
 import type { Store } from '../store/store.ts';
@@ -134,9 +135,23 @@ async function wordsFor(context: Context, typed: Typed, current: string): Promis
       const found = /virtual machine/.test(argument.description) ? await names(context, typed, 'VirtualMachine') : [];
       return found.filter(({ value }) => !positionals.includes(value));
     }
+    case 'folder':
+      return ofHosts(context, typed, ({ status }) => (status?.unclaimed ?? []).map(({ name }) => ({ value: name })));
+    case 'process':
+      return ofHosts(context, typed, ({ status }) =>
+        (status?.strangers ?? []).map(({ pid, name }) => ({ value: String(pid), description: name })),
+      );
     default:
       return [];
   }
+}
+
+/** What was last seen on the host that --host names. */
+async function ofHosts(context: Context, typed: Typed, of: (host: Host) => Candidate[]): Promise<Candidate[]> {
+  return fromStore(context, typed, async (store) => {
+    const host = await store.get('Host', { name: typed.values.get('--host') ?? 'localhost' });
+    return host === undefined ? [] : of(host);
+  });
 }
 
 /** The last one may take all that follow. */

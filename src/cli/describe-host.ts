@@ -3,6 +3,7 @@ import type { Host } from '../api/host.ts';
 import { hostKeyWords } from '../api/host-ssh.ts';
 import { humanBytes } from '../api/quantity.ts';
 import { conditionLines, fields, metadataLines, section, tableSection } from './sheet.ts';
+import { adoptCommand, importCommand } from './take-over.ts';
 
 export function describeHost(host: Host, now: number): string[] {
   const { status } = host;
@@ -14,13 +15,13 @@ export function describeHost(host: Host, now: number): string[] {
     ...section('VMs', vmLines(host)),
     ...tableSection(
       'Folders without an object',
-      ['NAME', 'RUNNING', 'UID', 'IN'],
-      (status?.unclaimed ?? []).map(({ name, running, uid, vmDir }) => [name, String(running), uid ?? '', vmDir]),
+      ['NAME', 'RUNNING', 'IN', 'TAKEN OVER BY'],
+      (status?.unclaimed ?? []).map((one) => [one.name, String(one.running), one.vmDir, adoptCommand(one, host)]),
     ),
     ...tableSection(
       "QEMU processes that are not qemu-operator's",
-      ['PID', 'NAME', 'ARCHITECTURE'],
-      (status?.strangers ?? []).map(({ pid, name, architecture }) => [String(pid), name, architecture]),
+      ['PID', 'NAME', 'ARCHITECTURE', 'TAKEN OVER BY'],
+      (status?.strangers ?? []).map((one) => [String(one.pid), one.name, one.architecture, importCommand(one, host)]),
     ),
     ...conditionLines(status?.conditions, now),
   ];

@@ -19,6 +19,7 @@ import { type Asked, parseTargets, refIn, requireObject, resourceOf } from './re
 import { matches, parseSelector } from './selector.ts';
 import type { Session } from './session.ts';
 import { Table } from './table.ts';
+import { takeOverHint } from './take-over.ts';
 import { tellProblems, tellUnlessWatched } from './warnings.ts';
 import { positions, watchAll } from './watch.ts';
 
@@ -83,6 +84,7 @@ async function get(context: Context, session: Session, asked: Asked, options: Ge
   if (options.watchOnly !== true) {
     if (objects.length === 0 && people && !watching) tell(context, nothingFound(asked.kinds, options));
     printer.all(objects);
+    if (people) tellWhatIsNobodys(context, objects);
   }
   if (!watching) return;
   const selector = parseSelector(options.selector);
@@ -94,6 +96,14 @@ async function get(context: Context, session: Session, asked: Asked, options: Ge
     if (type === 'DELETED' || matches(selector, object.metadata.labels)) printer.one(object);
   }
   throwIfInterrupted(context);
+}
+
+/** Of the hosts that were printed. */
+function tellWhatIsNobodys(context: Context, objects: readonly AnyObject[]): void {
+  for (const object of objects) {
+    const hint = object.kind === 'Host' ? takeOverHint(object, context.invokedAs) : undefined;
+    if (hint !== undefined) tell(context, hint);
+  }
 }
 
 /** undefined: all namespaces. */

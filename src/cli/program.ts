@@ -88,6 +88,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     group: OBJECTS,
     load: async () => (await import('./host.ts')).declareHost,
   },
+  adopt: {
+    summary: 'Take over virtual machines whose object is gone, as they run',
+    group: OBJECTS,
+    load: async () => (await import('./adopt.ts')).declareAdopt,
+  },
+  import: {
+    summary: 'Make a virtual machine of a QEMU process that was started by hand',
+    group: OBJECTS,
+    load: async () => (await import('./import.ts')).declareImport,
+  },
   start: {
     summary: 'Start virtual machines',
     group: MACHINES,

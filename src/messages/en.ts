@@ -47,7 +47,7 @@ export const en: Sentences = {
   notFound: (name, host, near, known) =>
     `VM ${name} not found on host ${host}${near === '' ? '.' : `; did you mean ${near}?`} ${known === '' ? 'There are no VMs' : `VMs there: ${known}`}`,
   unmanagedFolder: (name, folder) =>
-    `VM ${name} is a folder without an object (${folder}): create an object that adopts it before you manage it`,
+    `VM ${name} is a folder without an object (${folder}): take it over with the command qemu-operator adopt before you manage it`,
   ambiguousNamespace: (name, namespaces) => `several namespaces have a VM ${name}: say namespace: ${namespaces}`,
   ambiguousHost: (name, hosts) => `several hosts have a VM ${name}: say host: ${hosts}`,
   hostNeeded: (hosts) => `say on which host: ${hosts}`,

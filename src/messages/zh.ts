@@ -54,7 +54,7 @@ export const zh: Sentences = {
   beingDeleted: (name) => `虚拟机${name}正在删除`,
   notFound: (name, host, near, known) =>
     `主机${host}上没有虚拟机${name}${cap(near)}${known === '' ? '该主机上没有虚拟机' : `现有虚拟机：${known}`}`,
-  unmanagedFolder: (name, folder) => `虚拟机${name}只有目录而没有对象（${folder}）：请先创建接管该目录的对象`,
+  unmanagedFolder: (name, folder) => `虚拟机${name}只有目录而没有对象（${folder}）：请先用命令qemu-operator adopt接管`,
   ambiguousNamespace: (name, namespaces) => `多个命名空间存在虚拟机${name}，请用namespace指定：${namespaces}`,
   ambiguousHost: (name, hosts) => `多台主机存在虚拟机${name}，请用host指定：${hosts}`,
   hostNeeded: (hosts) => `请用host指定主机：${hosts}`,

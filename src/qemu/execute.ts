@@ -73,7 +73,7 @@ export async function execute(action: VmAction, hands: Hands): Promise<void> {
   }
 }
 
-function newRecord({ uid, storeUID, namespace, name, wanted }: VmContext): OwnershipRecord {
+function newRecord({ uid, storeUID, namespace, name, wanted, spec }: VmContext): OwnershipRecord {
   return {
     recordVersion: RECORD_VERSION,
     uid,
@@ -81,6 +81,7 @@ function newRecord({ uid, storeUID, namespace, name, wanted }: VmContext): Owner
     namespace,
     name,
     uuid: wanted.launch.uuid,
+    spec,
     disks: {},
     restarts: 0,
   };

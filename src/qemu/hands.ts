@@ -29,9 +29,10 @@ export function run(hands: Hands, body: string, args: readonly string[], more: R
   return runEffect(hands.shell, hands.place, { body, args, stand: standIns(), ...more }, hands.signal);
 }
 
+/** With the spec that this is done for: whoever writes the record keeps it. */
 export function recordOf({ context }: Hands): OwnershipRecord {
   if (context.record === undefined) throw new EffectError('InternalError', `${context.wanted.folder} has no record`);
-  return context.record;
+  return { ...context.record, spec: context.spec };
 }
 
 export function writeRecord(hands: Hands, change: (record: OwnershipRecord) => OwnershipRecord): Promise<RunResult> {

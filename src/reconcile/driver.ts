@@ -8,6 +8,7 @@ import type { Sample } from '../api/virtual-machine-monitor.ts';
 import type { HostAction, VmAction } from './action.ts';
 import type { HeardEnd, HostFacts, Look, SeenProcess } from './observed.ts';
 import type { OwnershipRecord, StopMarker } from './record.ts';
+import type { RecordedSpec } from './recorded-spec.ts';
 
 export interface LookRequest {
   readonly vmDirs: readonly string[];
@@ -24,6 +25,8 @@ export interface VmContext {
   readonly namespace: string;
   readonly name: string;
   readonly wanted: EffectiveSpec;
+  /** What records keep of the spec. */
+  readonly spec: RecordedSpec;
   /** As the look showed it that the action was decided on. */
   readonly record: OwnershipRecord | undefined;
   readonly process: SeenProcess;

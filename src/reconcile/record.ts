@@ -1,6 +1,6 @@
 /**
- * The ownership record: the file in a VM's folder that says whose it is, which disks were made, and what was last
- * started. It is the only memory between two looks, and it lies on the host, beside what it speaks of.
+ * The ownership record: the file in a VM's folder that says whose it is, the spec as last carried out there
+ * (recorded-spec.ts), which disks were made, and what was last started. It is the only memory between two looks.
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
@@ -70,6 +70,7 @@ const recordSchema = z.object({
   namespace: z.string(),
   name: z.string(),
   uuid: z.string(),
+  spec: z.record(z.string(), z.unknown()).optional(),
   disks: z.record(
     z.string(),
     z.object({

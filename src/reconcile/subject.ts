@@ -7,6 +7,7 @@ import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { PortClaim, SeenSecret, SeenVm, Subject } from './decision.ts';
 import type { VmContext } from './driver.ts';
 import type { HeardEnd, SeenFolder, SeenHost } from './observed.ts';
+import { recordedSpec } from './recorded-spec.ts';
 
 export interface Surroundings {
   readonly host: Host;
@@ -66,6 +67,7 @@ export function contextOf({ vm, wanted, seen }: Subject, storeUID: string, seed:
     namespace,
     name,
     wanted,
+    spec: recordedSpec(vm.spec),
     record: folder?.record.kind === 'readable' ? folder.record.record : undefined,
     process: folder?.process ?? { kind: 'absent', pidfileLeft: false },
     stop: folder?.stop,

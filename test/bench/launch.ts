@@ -8,6 +8,7 @@ import { commandLine } from '../../src/qemu/cmdline.ts';
 import { QemuDriver } from '../../src/qemu/driver.ts';
 import type { VmContext } from '../../src/reconcile/driver.ts';
 import type { SeenHost } from '../../src/reconcile/observed.ts';
+import { recordedSpec } from '../../src/reconcile/recorded-spec.ts';
 import { wantedOf } from '../../src/reconcile/subject.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { qmp, runState } from '../e2e/support/oracle.ts';
@@ -71,8 +72,16 @@ async function readyMachine(place: Place, name: string): Promise<Machine> {
   );
   const before = await look(driver, wanted);
   const { uid, namespace } = vm.metadata;
-  const identity = { storeUID: store.uid, uid, namespace, name, wanted, stop: undefined, facts: before.facts };
-  const off = { ...identity, process: { kind: 'absent', pidfileLeft: false } } as const;
+  const identity = {
+    storeUID: store.uid,
+    uid,
+    namespace,
+    name,
+    wanted,
+    spec: recordedSpec(vm.spec),
+    facts: before.facts,
+  };
+  const off = { ...identity, stop: undefined, process: { kind: 'absent', pidfileLeft: false } } as const;
   await driver.execute({ type: 'claim-folder' }, { ...off, record: undefined }, NEVER);
   const seen = await look(driver, wanted);
   const record = seen.folders.get(wanted.folder)?.record;

@@ -92,9 +92,9 @@ class Effects {
   }
 
   get #record(): OwnershipRecord {
-    const { record } = this.#context;
+    const { record, spec } = this.#context;
     if (record === undefined) throw new EffectError('InternalError', `${this.#path} has no record`);
-    return record;
+    return { ...record, spec };
   }
 
   #write(record: OwnershipRecord): void {
@@ -102,7 +102,7 @@ class Effects {
   }
 
   #claimFolder(): Step[] {
-    const { uid, storeUID, namespace, name, wanted } = this.#context;
+    const { uid, storeUID, namespace, name, wanted, spec } = this.#context;
     return [
       () => {
         if (this.#world.isHidden(this.#path)) throw new EffectError('LaunchFailed', 'no such file or directory');
@@ -111,7 +111,17 @@ class Effects {
       () => {
         if (this.#folder.record !== undefined) throw new EffectError('LaunchFailed', 'the record appeared meanwhile');
         const { uuid } = wanted.launch;
-        this.#write({ recordVersion: RECORD_VERSION, uid, storeUID, namespace, name, uuid, disks: {}, restarts: 0 });
+        this.#write({
+          recordVersion: RECORD_VERSION,
+          uid,
+          storeUID,
+          namespace,
+          name,
+          uuid,
+          spec,
+          disks: {},
+          restarts: 0,
+        });
       },
     ];
   }

@@ -17,7 +17,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   streams: ['api', 'host'],
   doctor: ['api', 'host', 'qemu', 'reconcile'],
   mcp: ['api', 'store', 'messages', 'reconcile', 'streams'],
-  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'host'],
+  takeover: ['api', 'host', 'qemu', 'reconcile'],
+  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'takeover', 'host'],
   serve: ['mcp', 'streams', 'api', 'store'],
   /** Plain scripts that run before anything is installed, and the sample guest: they import nothing of ours. */
   setup: [],
