@@ -86,7 +86,7 @@ async function adopt(context: Context, names: readonly string[], options: AdoptO
 async function lookAround({ store, shellFor }: Session, hostName: string, signal: AbortSignal): Promise<Around> {
   const host = await requireObject(store, { kind: 'Host', ref: { name: hostName } });
   const { items: vms } = await store.list('VirtualMachine');
-  const { folders } = await lookAtMachine(shellFor(hostName), vmDirsOf(host, vms), signal);
+  const { folders } = await lookAtMachine(shellFor(host), vmDirsOf(host, vms), signal);
   return { host, vms, folders };
 }
 

@@ -44,7 +44,7 @@ async function importOne(context: Context, word: string, options: ImportOptions)
     const { store } = session;
     const host = await requireObject(store, { kind: 'Host', ref: { name: hostName } });
     const { items: vms } = await store.list('VirtualMachine');
-    const shell = session.shellFor(hostName);
+    const shell = session.shellFor(host);
     const stranger = chosen(await lookAtMachine(shell, vmDirsOf(host, vms), signal), word, hostName);
     const name = as ?? objectName(stranger);
     const found = await imported(stranger, { host, shell, name, namespace }, signal);
