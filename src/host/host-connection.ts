@@ -4,6 +4,7 @@
  * stands in, which is a session too.
  */
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ChannelStream } from './channel-stream.ts';
 import { unlessAborted } from './deadline.ts';
 import { Places } from './places.ts';
@@ -16,6 +17,10 @@ import { type ScriptOptions, SESSION_COMMAND, SshSession } from './ssh-session.t
 const MAX_SESSIONS = 8;
 /** Relays last as long as their VM is watched: without a bound no script would ever run. */
 const MAX_RELAYS = 6;
+
+/** The server has no room for a session now: asked again after this time. */
+const REFUSED_MS = 200;
+const MAX_FIRST_REFUSALS = 5;
 
 interface Held {
   readonly session: SshSession;
@@ -31,6 +36,7 @@ export class HostConnection {
   readonly #relays = new Places(MAX_RELAYS);
   /** Whether the server forwards to sockets; undefined until it is seen. */
   #forwards: boolean | undefined;
+  #hasOpened = false;
   /** Opened ahead: opening takes two round trips and whatever the login shell does, running then one. */
   #spare: Promise<Held | undefined> | undefined;
 
@@ -122,25 +128,45 @@ export class HostConnection {
     const isUsable = ready?.session.isOpen === true;
     if (!isUsable) dismiss(ready);
     const held = isUsable ? ready : await this.#open(signal);
-    if (this.#spare === undefined && this.#sessions.isFree)
-      this.#spare = this.#open(new AbortController().signal).catch(() => undefined);
+    if (this.#spare === undefined && this.#sessions.isFree) this.#spare = this.#openAhead();
     return held;
   }
 
   async #open(signal: AbortSignal): Promise<Held> {
-    for (;;) {
-      const release = await this.#sessions.take(signal);
-      try {
-        const session = await unlessAborted(this.#start(), signal, ({ channel }) => channel.close());
-        return { session, release };
-      } catch (error) {
-        const isRefused = error instanceof ChannelRefusedError;
-        // A server may allow fewer sessions than we thought.
-        if (isRefused && this.#sessions.shrink()) continue;
-        release();
-        if (!isRefused) throw error;
-        throw new HostUnreachableError(`${this.#name} opens no session (${error.message}): is its MaxSessions 0?`);
+    const release = await this.#sessions.take(signal);
+    try {
+      for (let refusals = 0; ; refusals += 1) {
+        const session = await this.#started(signal);
+        if (session !== undefined) return { session, release };
+        if (!this.#hasOpened && refusals >= MAX_FIRST_REFUSALS)
+          throw new HostUnreachableError(`${this.#name} opens no session for ${this.#user}: is its MaxSessions 0?`);
+        await unlessAborted(sleep(REFUSED_MS), signal);
       }
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** A session that nobody waits for is not worth asking twice. */
+  async #openAhead(): Promise<Held | undefined> {
+    const { signal } = new AbortController();
+    const release = await this.#sessions.take(signal);
+    const session = await this.#started(signal).catch(() => undefined);
+    if (session !== undefined) return { session, release };
+    release();
+    return undefined;
+  }
+
+  /** undefined: the server has no room. It may have less than we thought, or still count one that has ended. */
+  async #started(signal: AbortSignal): Promise<SshSession | undefined> {
+    try {
+      const session = await unlessAborted(this.#start(), signal, ({ channel }) => channel.close());
+      this.#hasOpened = true;
+      return session;
+    } catch (error) {
+      if (error instanceof ChannelRefusedError) return undefined;
+      throw error;
     }
   }
 
@@ -150,7 +176,7 @@ export class HostConnection {
 
   /** Through a session of its own: the script's has no way to be told. */
   async #kill(pid: number): Promise<void> {
-    const channel = await this.client.exec(`exec sh -c 'kill -KILL -- -${pid} || kill -KILL ${pid}'`);
+    const channel = await this.client.exec(`exec sh -c 'kill -s KILL -- -${pid} || kill -s KILL ${pid}'`);
     channel.stderr.resume();
     await new Promise((resolve) => channel.resume().once('close', resolve));
   }

@@ -1,7 +1,6 @@
 /** A number of places, taken in the order of asking. */
 export class Places {
   #free: number;
-  #taken = 0;
   readonly #waiting: (() => void)[] = [];
 
   constructor(count: number) {
@@ -13,21 +12,12 @@ export class Places {
     signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
     else await this.#turn(signal);
-    this.#taken += 1;
     let isTaken = true;
     return () => {
       if (!isTaken) return;
       isTaken = false;
-      this.#taken -= 1;
       this.#pass();
     };
-  }
-
-  /** A place that is taken turns out not to exist; false where it is the only one. Nobody gives it back. */
-  shrink(): boolean {
-    if (this.#taken < 2) return false;
-    this.#taken -= 1;
-    return true;
   }
 
   /** Somebody could take one at once. */

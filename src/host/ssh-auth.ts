@@ -82,7 +82,8 @@ export class AuthAttempts {
         return false;
       }
       if (allowed === null || isTaken(this.#current.attempt.type, allowed)) return this.#current.attempt;
-      this.#tried.push(`${this.#current.label}: not asked for there`);
+      if (this.#current.attempt.type !== 'keyboard-interactive')
+        this.#tried.push(`${this.#current.label}: not asked for there`);
     }
   }
 

@@ -14,7 +14,7 @@ cd -- "$1" || exit
 if command -v socat >/dev/null; then exec socat -d -d -t 86400 STDIO "UNIX-CONNECT:$3" <&3 3<&-; fi
 help=$(nc -h 2>&1)
 case $help in *-U*) ;; *) echo 'neither socat nor an nc that has -U is there' >&2; exit 1;; esac
-nc -z -U "$2" <&- || exit
+nc -z -U "$2" 3<&- || exit
 echo 'starting data transfer loop' >&2
 case $help in *-N*) exec nc -N -U "$2" <&3 3<&-;; *) exec nc -U "$2" <&3 3<&-;; esac
 `;

@@ -24,6 +24,9 @@ LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export LC_ALL PATH
 `;
 
+/** What a login shell's own files may take; one that asks a question waits for ever. */
+const START_MS = 20_000;
+
 const SIGNAL_BASE = 128;
 /** What a script that was killed has left to say, and the news of its end. */
 const END_GRACE_MS = 3_000;
@@ -61,8 +64,9 @@ export class SshSession {
     const closed = Promise.all([eventOf(channel, 'close'), eventOf(channel.stderr, 'close')]);
     const noise = { text: '' };
     const ready = Promise.all([readyIn(channel, noise), readyIn(channel.stderr, noise)]);
-    const pids = await Promise.race([ready, closed.then(() => undefined)]);
+    const pids = await Promise.race([ready, closed.then(() => undefined), delayed(START_MS)]);
     if (pids !== undefined) return new SshSession(channel, pids[0], closed);
+    channel.close();
     const said = hostText(noise.text);
     throw new HostUnreachableError(`the login shell of ${who} started no sh${said === '' ? '' : `; it said: ${said}`}`);
   }
@@ -173,6 +177,6 @@ function eventOf(stream: Readable, event: 'close' | 'data' | 'drain'): Promise<v
   return new Promise((resolve) => stream.once(event, () => resolve()));
 }
 
-function delayed(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+function delayed(ms: number): Promise<undefined> {
+  return new Promise((resolve) => setTimeout(resolve, ms, undefined).unref());
 }

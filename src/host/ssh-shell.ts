@@ -48,7 +48,8 @@ export class SshShell implements Shell {
     );
     const { signal } = deadline;
     const connection = await this.#link.connection(signal);
-    return connection.run(script, args, { signal, maxOutputBytes: options.maxOutputBytes ?? MAX_OUTPUT_BYTES });
+    // Awaited here: the deadline holds until then.
+    return await connection.run(script, args, { signal, maxOutputBytes: options.maxOutputBytes ?? MAX_OUTPUT_BYTES });
   }
 
   async dial(socketPath: string, options: DialOptions): Promise<Duplex> {
@@ -77,6 +78,6 @@ export class SshShell implements Shell {
       options,
       () => new DialError(`${where} on ${this.#name}: no answer within ${options.timeoutMs} ms`),
     );
-    return open(deadline.signal);
+    return await open(deadline.signal);
   }
 }

@@ -81,6 +81,13 @@ const SHELLS = [
   { name: 'fish', present: command('fish'), package: 'fish' },
 ];
 
+/** A remote host, and what it may have to lead to a socket: the tests start sshd themselves. */
+const SSH_HOST = [
+  { name: 'sshd', present: oneOf('/usr/sbin/sshd'), package: 'openssh-server' },
+  { name: 'socat', present: command('socat'), package: 'socat' },
+  { name: 'nc', present: command('nc.openbsd'), package: 'netcat-openbsd' },
+];
+
 const IMAGE_SERVER = [
   { name: 'curl', present: command('curl'), package: 'curl' },
   { name: 'wget', present: command('wget'), package: 'wget' },
@@ -91,7 +98,7 @@ const IMAGE_SERVER = [
 export const FOR_QUICKSTART = [...QEMU, ...SAMPLE_GUEST];
 
 /** What `npm test` needs. */
-export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER, ...SYSTEM, ...SHELLS];
+export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER, ...SYSTEM, ...SHELLS, ...SSH_HOST];
 
 /** What `npm run test:versions` needs on top of that. */
 export const FOR_VERSIONS = [{ name: 'debootstrap', present: command('debootstrap'), package: 'debootstrap' }];

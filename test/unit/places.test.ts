@@ -39,18 +39,3 @@ test('who stops waiting gets the reason, and the next one the place', async () =
   await expect(next).resolves.toBeTypeOf('function');
   await expect(places.take(stop.signal)).rejects.toThrow('enough');
 });
-
-test('a place that turns out not to exist is not given again, and one always remains', async () => {
-  const places = new Places(3);
-  const first = await places.take(never);
-  expect(places.shrink()).toBe(false);
-  await places.take(never);
-  expect(places.shrink()).toBe(true);
-  const second = await places.take(never);
-  const waiting = places.take(never);
-  await settled();
-  first();
-  await waiting;
-  second();
-  expect(places.isFree).toBe(true);
-});
