@@ -31,7 +31,7 @@ describe.concurrent('a host over SSH', () => {
     // Another host is not delayed by it.
     await place.rig.ok(['apply', '-f', place.rig.manifest('here-1', { hostName: 'localhost' })]);
     await place.untilCondition('qvm/here-1', 'Ready', 'True Running');
-    const deleting = await place.rig.run(['delete', 'qvm', 'web-1', '--timeout', '3s']);
+    const deleting = await place.rig.run(['delete', 'qvm', 'web-1', '--timeout', '40s']);
     expect([deleting.code, deleting.stderr]).toEqual([6, expect.stringContaining('qemu-operator.dev/orphan')]);
     expect(await place.condition('qvm/web-1', 'DeletionBlocked')).toBe('True HostUnreachable');
     expect(isAlive(pid)).toBe(true);

@@ -1,7 +1,8 @@
 /** What a network, a server and a host can do to a connection: nothing is taken for an answer that is none. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import ssh2, { type Connection, type ServerChannel } from 'ssh2';
@@ -26,6 +27,7 @@ let folder = '';
 beforeAll(() => {
   if (isRoot) execFileSync('usermod', ['--password', '*', person.name]);
   folder = mkdtempSync(join(tmpdir(), 'qo-ssh-'));
+  chmodSync(folder, 0o755);
 });
 afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
@@ -38,6 +40,15 @@ function opened(route: SshRoute): SshShell {
   const shell = new SshShell(route);
   onTestFinished(() => shell.close());
   return shell;
+}
+
+const marked = () => join(folder, 'mark');
+
+/** An empty file into which a script may write. */
+function mark(): string {
+  writeFileSync(marked(), '');
+  chmodSync(marked(), 0o666);
+  return marked();
 }
 
 /** What became of a promise that should fail, and when. */
@@ -63,11 +74,11 @@ test('sshd killed in the middle of a script: the outcome is unknown, streams end
     () => undefined,
     (error: unknown) => error,
   );
-  const running = failure(shell.run('sleep 5; echo done', [], options));
+  const running = failure(shell.run('echo runs >"$1"; sleep 5; echo done', [mark()], options));
   await until(
     'it runs',
-    () => sshd.connections().length,
-    (count) => count > 1,
+    () => read(marked()),
+    (said) => said === 'runs\n',
   );
   await sshd.stop();
   const { error } = await running;
@@ -116,11 +127,11 @@ test('a frozen connection is noticed, and the script on it fails', async () => {
   const sshd = await start();
   const shell = opened(sshd.route());
   await shell.run('true', [], options);
-  const running = failure(shell.run('sleep 40', [], options));
+  const running = failure(shell.run('echo runs >"$1"; sleep 40', [mark()], options));
   await until(
     'it runs',
-    () => sshd.connections().length,
-    (count) => count > 1,
+    () => read(marked()),
+    (said) => said === 'runs\n',
   );
   for (const pid of sshd.connections()) kill(pid, 'SIGSTOP');
   const { error, ms } = await running;
@@ -210,7 +221,7 @@ async function serve(onExec: (channel: ServerChannel, connection: Connection) =>
   return {
     name: 'odd',
     address: '127.0.0.1',
-    port: server.address().port,
+    port: (server.address() as AddressInfo).port,
     user: 'ops',
     credentials: async () => ({ password: 'x', from: 'the test' }),
     hostKeys: { pinned: [readFileSync(`${name}.pub`, 'utf8')], policy: 'Strict', accept: async () => undefined },
@@ -224,12 +235,11 @@ function ready(channel: ServerChannel): void {
 }
 
 test('a server that takes the connection and then says nothing is given up', async () => {
-  const server = (await import('node:net')).createServer(() => undefined).listen(0, '127.0.0.1');
+  const server = createServer(() => undefined).listen(0, '127.0.0.1');
   await once(server, 'listening');
   onTestFinished(() => void server.close());
-  const address = server.address();
   const route = await serve(() => undefined);
-  const shell = opened({ ...route, port: typeof address === 'object' && address !== null ? address.port : 0 });
+  const shell = opened({ ...route, port: (server.address() as AddressInfo).port });
   const { error, ms } = await failure(shell.run('true', [], options));
   expect(error).toBeInstanceOf(HostUnreachableError);
   expect(ms).toBeLessThan(25_000);

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -223,8 +223,7 @@ test('a port of the host is reached as the host sees it', async () => {
   const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
   await once(server, 'listening');
   onTestFinished(() => void server.close());
-  const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const { port } = server.address() as AddressInfo;
   expect(await echoed(await shell.dialTcp({ host: '127.0.0.1', port }, options), 'round')).toBe('round');
   const refused = shell.dialTcp({ host: '127.0.0.1', port: 1 }, options);
   await expect(refused).rejects.toMatchObject({ name: 'DialError', message: expect.stringContaining('127.0.0.1:1') });
