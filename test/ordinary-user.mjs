@@ -12,7 +12,8 @@ const asText = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] };
  * Makes a system user with a home of its own. Without root there is no need: the caller is an ordinary user, and
  * `name` is theirs.
  *
- * @returns {{name: string, home: string, command(args: string[]): [string, string[]], remove(): void}}
+ * @returns {{name: string, home: string, command(args: string[], options?: {setuid?: boolean}): [string, string[]], remove(): void}}
+ * `command` runs without a way back to root, unless programs that are setuid are to have their rights
  */
 export function ordinaryUser() {
   if (process.getuid() !== 0) {
@@ -30,7 +31,7 @@ export function ordinaryUser() {
   if (list !== undefined) appendFileSync(list, `${uid}\n`);
   const place = ['--create-home', '--home-dir', home, '--shell', '/bin/sh'];
   execFileSync('useradd', ['--system', '--uid', uid, ...place, name], asText);
-  return { name, home, command: (args) => asUser(name, home, args), remove: () => remove(name, uid) };
+  return { name, home, command: (args, options) => asUser(name, home, args, options), remove: () => remove(name, uid) };
 }
 
 /** What is killed by user must be ours: an id that no user has, and no process either, as a container's may. */
@@ -48,12 +49,12 @@ function processesOfUser(uid) {
   return listed.split('\n').filter((line) => line !== '');
 }
 
-/** The program and arguments that run `args` as the user, with a clean environment and no way back to root. */
-function asUser(name, home, args) {
+/** The program and arguments that run `args` as the user, with a clean environment. */
+function asUser(name, home, args, { setuid = false } = {}) {
   const environment = [`HOME=${home}`, `USER=${name}`, `LOGNAME=${name}`, `TMPDIR=${home}`];
   for (const kept of ['PATH', RUN_VARIABLE, 'NODE_DISABLE_COMPILE_CACHE'])
     if (process.env[kept] !== undefined) environment.push(`${kept}=${process.env[kept]}`);
-  const ids = [`--reuid=${name}`, `--regid=${name}`, '--init-groups', '--no-new-privs'];
+  const ids = [`--reuid=${name}`, `--regid=${name}`, '--init-groups', ...(setuid ? [] : ['--no-new-privs'])];
   return ['setpriv', [...ids, 'env', '--ignore-environment', '--chdir', home, ...environment, ...args]];
 }
 

@@ -13,6 +13,7 @@ import {
   rules,
   secretKey,
   subdomain,
+  userName,
   wholeText,
 } from './schema.ts';
 
@@ -30,10 +31,15 @@ const oneUserData: CelRule = {
 export const cloudInit = (object: ObjectFactory) =>
   object({
     hostname: hostname().optional().describe('Absent: metadata.name. `hostname` in the user data wins.'),
+    user: userName()
+      .optional()
+      .describe(
+        "Name of the guest's default user, whom the keys let in and `qemu-operator ssh` takes. Absent: as the image names it. User data of your own has the last word on users: then this is for `ssh` alone.",
+      ),
     userData: wholeText(MAX_INLINE)
       .optional()
       .describe(
-        'Passed on unchanged: `#cloud-config`, a script, or whatever the guest takes. Absent: a `#cloud-config` with hostname and keys. For passwords use userDataSecretRef.',
+        'Passed on unchanged: `#cloud-config`, a script, or whatever the guest takes. Absent: a `#cloud-config` with hostname, user and keys. For passwords use userDataSecretRef.',
       ),
     userDataSecretRef: object({
       name: subdomain(253).describe("Name of the Secret, in the VM's namespace."),
@@ -68,6 +74,8 @@ export const MAX_SECRET_BYTES = 256 * 1024;
 /** What a process was given of cloudInit. Digests, so that no secret is in it. */
 export interface LaunchCloudInit {
   readonly hostname: string;
+  /** Absent: the image's. User data of one's own is not told of it. */
+  readonly user?: string | undefined;
   /** GENERATED, or a digest, with OF_SECRET before that of a Secret's value; absent where its Secret is not there. */
   readonly userData?: string | undefined;
   /** Absent: none. */
@@ -86,6 +94,8 @@ export interface SeedContent {
   /** cloud-init takes another id for another machine, and runs its first boot again. */
   readonly instanceID: string;
   readonly hostname: string;
+  /** For generated user data; absent: the image's. */
+  readonly user?: string | undefined;
   readonly sshAuthorizedKeys: readonly string[];
   /** Absent: generated. */
   readonly userData?: string | Uint8Array | undefined;
@@ -99,6 +109,7 @@ export function seedContent(spec: CloudInit, metadata: Named, uuid: string, secr
   return {
     instanceID: uuid,
     hostname: hostnameOf(spec, metadata),
+    user: spec.user,
     sshAuthorizedKeys: spec.sshAuthorizedKeys ?? [],
     userData: spec.userDataSecretRef === undefined ? spec.userData : secret,
     networkData: spec.networkData,
@@ -107,12 +118,13 @@ export function seedContent(spec: CloudInit, metadata: Named, uuid: string, secr
 
 /** From the spec, never from the files that are made of it: an upgrade that words them differently is no change. */
 export function launchCloudInit(spec: CloudInit, metadata: Named, secretDigest: string | undefined): LaunchCloudInit {
-  const { userData, userDataSecretRef, networkData, sshAuthorizedKeys = [] } = spec;
+  const { user, userData, userDataSecretRef, networkData, sshAuthorizedKeys = [] } = spec;
   const given = userData === undefined ? GENERATED : digestOf(userData);
   const secret = secretDigest && `${OF_SECRET}${secretDigest}`;
   const digest = userDataSecretRef === undefined ? given : secret;
   return {
     hostname: hostnameOf(spec, metadata),
+    ...(user === undefined || digest !== GENERATED ? {} : { user }),
     ...(digest === undefined ? {} : { userData: digest }),
     ...(networkData === undefined ? {} : { networkData: digestOf(networkData) }),
     ...(sshAuthorizedKeys.length === 0 ? {} : { sshAuthorizedKeys: digestOf(sshAuthorizedKeys.join('\n')) }),
@@ -146,7 +158,7 @@ export function cloudInitChanges(
 ): Difference[] {
   // Where there is a seed on both sides, a Secret that is not there says nothing of a change.
   const both = launched !== undefined && wanted !== undefined;
-  const fields = ['hostname', 'userData', 'networkData', 'sshAuthorizedKeys'] as const;
+  const fields = ['hostname', 'user', 'userData', 'networkData', 'sshAuthorizedKeys'] as const;
   return fields.flatMap((field) => {
     const [from, to] = [launched?.[field], wanted?.[field]];
     const unknown = both && field === 'userData' && (from === undefined || to === undefined);
@@ -159,7 +171,7 @@ export function cloudInitChanges(
 function shown(side: 'from' | 'to', field: keyof LaunchCloudInit, value: string | undefined): Partial<Difference> {
   if (value === undefined) return {};
   if (value.startsWith(OF_SECRET)) return { [side]: HIDDEN };
-  return { [side]: field === 'hostname' ? value : value.slice(0, 'sha256:'.length + 12) };
+  return { [side]: field === 'hostname' || field === 'user' ? value : value.slice(0, 'sha256:'.length + 12) };
 }
 
 /** What a restart does not bring into a guest that has booted before (seen with cloud-init 22.4); empty where that is no question. */

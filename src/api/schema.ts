@@ -59,6 +59,10 @@ export const hostname = () =>
     'a host name: lower case letters, digits and "-" in parts of at most 63 characters, joined by "."',
   ).min(1);
 
+/** A user of a Linux guest, as useradd(8) takes them. */
+export const userName = () =>
+  matching(32, /^[a-z_][-a-z0-9_]*$/, 'lower case letters, digits, "-" and "_", beginning with a letter or "_"').min(1);
+
 /** A key of a Secret, as Kubernetes has them. */
 export const secretKey = () =>
   matching(

@@ -3,7 +3,7 @@ import type { Context } from './context.ts';
 import { tellUnlessDriven, whileDriven } from './loop.ts';
 import { settledWords, type Target } from './resources.ts';
 import type { Session } from './session.ts';
-import { waitUntilSettled } from './wait.ts';
+import { type SettledOptions, waitUntilSettled } from './wait.ts';
 import type { WaitOptions } from './wait-options.ts';
 import { tellProblems } from './warnings.ts';
 
@@ -12,7 +12,7 @@ export async function afterChange(
   context: Context,
   session: Session,
   targets: readonly Target[],
-  { wait, timeout }: WaitOptions,
+  { wait, timeout, answered }: WaitOptions & Pick<SettledOptions, 'answered'>,
 ): Promise<void> {
   const { store, loop } = session;
   tellProblems(context, store, targets);
@@ -24,6 +24,9 @@ export async function afterChange(
   await whileDriven(context, session, settledWords(lasting), async () => {
     const deadline = performance.now() + timeout;
     for (const target of lasting)
-      await waitUntilSettled(context, store, target, Math.max(0, deadline - performance.now()));
+      await waitUntilSettled(context, store, target, {
+        timeoutMs: Math.max(0, deadline - performance.now()),
+        answered,
+      });
   });
 }

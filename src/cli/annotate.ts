@@ -1,7 +1,9 @@
 /** annotate: sets and removes annotations. */
 import type { Command } from 'commander';
+import { isTrue } from '../api/conditions.ts';
 import type { AnyObject } from '../api/kinds.ts';
-import { GROUP } from '../api/meta.ts';
+import { ANNOTATIONS, GROUP } from '../api/meta.ts';
+import { isPaused } from '../reconcile/decide.ts';
 import { afterChange } from './after-change.ts';
 import { type Context, type Declare, examples, type Globals, print, withSession } from './context.ts';
 import { CliError, EXIT, usageError } from './exit-codes.ts';
@@ -43,8 +45,22 @@ async function annotate(context: Context, words: readonly string[], options: Ann
     for (const target of targets) await annotateOne(context, session, target, changes);
     // Others' annotations mean nothing to the controller.
     if (Object.keys(changes).some((key) => key.startsWith(`${GROUP}/`)))
-      await afterChange(context, session, targets, { ...options, wait: options.wait ?? false });
+      await afterChange(context, session, targets, {
+        ...options,
+        wait: options.wait ?? false,
+        answered: (object) => isAnswered(object, changes),
+      });
   });
+}
+
+/** A pause is over once nothing is paused any more; who asks for one waits for nothing else. */
+function isAnswered({ kind, metadata, status }: AnyObject, changes: Changes): boolean | undefined {
+  if (kind !== 'VirtualMachine') return undefined;
+  const paused = isTrue(status?.conditions, 'ReconcilePaused');
+  if (isPaused(metadata)) return paused;
+  if (paused && changes[ANNOTATIONS.paused] !== undefined) return false;
+  const adopting = changes[ANNOTATIONS.adopt] !== undefined && metadata.annotations?.[ANNOTATIONS.adopt] !== undefined;
+  return adopting && !isTrue(status?.conditions, 'Stalled') ? false : undefined;
 }
 
 async function annotateOne(context: Context, { store }: Session, target: Target, changes: Changes): Promise<void> {

@@ -1,11 +1,12 @@
 /** create: a virtual machine from options, for those who want no manifest; one is written for them. */
 import { readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type Manifest, parseManifest } from '../api/admission.ts';
 import { messageOf, quoteValue } from '../api/errors.ts';
 import { API_VERSION, DEFAULT_NAMESPACE } from '../api/meta.ts';
+import { userName } from '../api/schema.ts';
 import { ARCHITECTURES, type Architecture } from '../api/virtual-machine.ts';
 import { afterChange } from './after-change.ts';
 import { type Context, type Declare, examples, type Globals, print, tell, withSession } from './context.ts';
@@ -24,6 +25,7 @@ interface CreateOptions extends Globals, WaitOptions {
   readonly memory?: string;
   readonly firmware?: string;
   readonly sshKey?: true | readonly string[];
+  readonly user?: string;
   readonly userData?: string;
   readonly forward?: readonly string[];
   readonly bridge?: string;
@@ -50,6 +52,10 @@ export const declareCreate: Declare = (command, context) => {
     .option('--memory <size>', 'memory (default: 2Gi)')
     .addOption(new Option('--firmware <type>', "BIOS or UEFI (default: the architecture's)").choices(['BIOS', 'UEFI']))
     .option('--ssh-key [file...]', 'public keys that may log in, by cloud-init (default file: your own)')
+    .option(
+      '--user <name>',
+      "user of the guest whom the keys let in (default: your own name; the image's with --user-data)",
+    )
     .option('--user-data <file>', 'user data for cloud-init; - for stdin')
     .option('--forward <ports...>', 'ports of the host that lead to the guest: [[ADDRESS:]HOSTPORT:]GUESTPORT')
     .option('--bridge <name>', 'bridge of the host to join, instead of user networking')
@@ -62,7 +68,7 @@ export const declareCreate: Declare = (command, context) => {
   );
   examples(command, [
     [
-      'A machine to log in to, with your own key: ssh debian@web-1',
+      'A machine to log in to, with your own key and name: ssh web-1',
       'create web-1 --image https://example.org/debian-13.qcow2 --disk-size 20Gi --ssh-key',
     ],
     ['An empty disk and an installer', 'create win-1 --iso /data/iso/installer.iso --disk-size 64Gi --firmware UEFI'],
@@ -84,8 +90,9 @@ async function create(context: Context, name: string, options: CreateOptions): P
     const target: Target = { kind: 'VirtualMachine', ref: vm.metadata };
     print(context, `${nameOf(target)} created`);
     await afterChange(context, session, [target], options);
+    const who = vm.spec.cloudInit?.user === undefined ? 'USER@' : '';
     if (options.sshKey !== undefined && options.off !== true)
-      tell(context, `to log in, as soon as the guest has booted: ${context.invokedAs} ssh USER@${name}`);
+      tell(context, `to log in, also while the guest still boots: ${context.invokedAs} ssh ${who}${name}`);
   });
 }
 
@@ -135,12 +142,30 @@ function forwardOf(words: string): Fields {
   });
 }
 
-async function cloudInitOf(context: Context, { sshKey, userData }: CreateOptions): Promise<Fields | undefined> {
-  if (sshKey === undefined && userData === undefined) return undefined;
+async function cloudInitOf(context: Context, options: CreateOptions): Promise<Fields | undefined> {
+  const { sshKey, userData, user = defaultUser(options) } = options;
+  if (sshKey === undefined && userData === undefined && user === undefined) return undefined;
   return defined({
+    user,
     userData: userData === undefined ? undefined : await textOf(context, '--user-data', userData),
     sshAuthorizedKeys: sshKey === undefined ? undefined : keysOf(sshKey === true ? [ownKey(context)] : sshKey),
   });
+}
+
+/** The person's own name, as ssh takes it; undefined where no guest would, and where their user data has users of its own. */
+function defaultUser({ sshKey, userData }: CreateOptions): string | undefined {
+  if (sshKey === undefined || userData !== undefined) return undefined;
+  const own = ownName();
+  return userName().safeParse(own).success ? own : undefined;
+}
+
+/** As the system has it; a container may run under a number that has no name. */
+function ownName(): string | undefined {
+  try {
+    return userInfo().username;
+  } catch {
+    return undefined;
+  }
 }
 
 async function textOf({ stdin }: Context, option: string, file: string): Promise<string> {

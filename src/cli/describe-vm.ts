@@ -87,11 +87,12 @@ function wantedLines({ spec }: VirtualMachine): string[] {
   ]);
 }
 
-function cloudInitWords({ hostname, userData, userDataSecretRef: ref, networkData, ...more }: CloudInit): string {
+function cloudInitWords({ hostname, user, userData, userDataSecretRef: ref, networkData, ...more }: CloudInit): string {
   const keys = more.sshAuthorizedKeys?.length ?? 0;
   const given = ref === undefined ? userData && 'user data' : `user data of Secret ${ref.name}, key ${ref.key}`;
   return [
     ...(hostname === undefined ? [] : [`hostname ${hostname}`]),
+    ...(user === undefined ? [] : [`user ${user}`]),
     given ?? 'user data generated',
     ...(networkData === undefined ? [] : ['network data']),
     ...(keys === 0 ? [] : [`${keys} SSH key${keys === 1 ? '' : 's'}`]),

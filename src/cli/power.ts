@@ -124,6 +124,8 @@ interface Written {
 
 async function finish(context: Context, { store }: Session, written: Written, deadline: number): Promise<void> {
   const { target, changed, verb } = written;
-  const vm = await waitUntilSettled(context, store, target, Math.max(0, deadline - performance.now()));
+  const vm = await waitUntilSettled(context, store, target, {
+    timeoutMs: Math.max(0, deadline - performance.now()),
+  });
   print(context, `${nameOf(target)} ${changed ? verb.done(vm) : verb.already}`);
 }

@@ -58,7 +58,10 @@ async function quickstart(context: Context, session: Session, options: Quickstar
   await whileDriven(context, session, until, async () => {
     if (outcome !== 'created') await write(session, VM, START);
     step(context, 'Waiting until it runs');
-    const vm = await waitUntilSettled(context, session.store, VM, options.timeout, stamped(context));
+    const vm = await waitUntilSettled(context, session.store, VM, {
+      timeoutMs: options.timeout,
+      onStep: stamped(context),
+    });
     if (vm.status?.pid === undefined) throw new CliError(EXIT.failed, `${NAME}: ${vm.status?.message ?? 'stopped'}`);
     step(context, `It runs: QEMU ${vm.status.qemuVersion}, pid ${vm.status.pid}, ${accelerator(vm)}. Live figures:`);
     await showFigures(context, session, NAME);

@@ -4,31 +4,44 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { forwardPort, LOOPBACK } from '../streams/port-forward.ts';
-import { type Context, type Declare, examples, type Globals, withSession } from './context.ts';
+import { untilAnswers } from './answering.ts';
+import { type Context, type Declare, examples, type Globals, tell, withSession } from './context.ts';
+import { parseDuration } from './duration.ts';
 import { EndedWith } from './exit-codes.ts';
-import { type Place, placeOf } from './place.ts';
-import { type Reach, reach } from './reach.ts';
+import type { Place } from './place.ts';
+import type { Reach } from './reach.ts';
 
 interface SshOptions extends Globals {
+  /** ms. */
+  readonly timeout: number;
   readonly loginName?: string;
   readonly identity?: string;
 }
 
 const SSH_PORT = 22;
+const DEFAULT_TIMEOUT = '5m';
+/** What ssh ends with where it did not get in, beside commands that end so. Source: ssh(1). */
+const NO_ENTRY = 255;
 
 export const declareSsh: Declare = (command, context) => {
   command
     .argument('<name>', 'name of the virtual machine, or USER@NAME')
     .argument('[command...]', 'after --: what to run there instead of a shell')
-    .option('-l, --login-name <user>', 'user of the guest (default: as ssh has it)')
+    .option('-l, --login-name <user>', 'user of the guest (default: spec.cloudInit.user, or else as ssh has it)')
     .option('-i, --identity <file>', 'private key')
+    .addOption(
+      new Option('--timeout <time>', 'how long to wait for a guest that is still booting; 0: not at all')
+        .default(parseDuration(DEFAULT_TIMEOUT), DEFAULT_TIMEOUT)
+        .argParser(parseDuration),
+    )
     .action(async (name: string, words: readonly string[], _options, self: Command) =>
       connect(context, name, words, self.optsWithGlobals<SshOptions>()),
     );
   examples(command, [
-    ['A shell', 'ssh debian@web-1'],
+    ['A shell, as soon as the guest has booted', 'ssh web-1'],
+    ['As another user', 'ssh debian@web-1'],
     [
       'A command; its exit code is that of this command',
       'ssh web-1 -l root -i ~/.ssh/lab -- systemctl is-active nginx',
@@ -39,18 +52,21 @@ export const declareSsh: Declare = (command, context) => {
 async function connect(context: Context, word: string, words: readonly string[], options: SshOptions): Promise<void> {
   const at = word.lastIndexOf('@');
   const name = word.slice(at + 1);
-  const user = options.loginName ?? (at < 0 ? undefined : word.slice(0, at));
+  const said = options.loginName ?? (at < 0 ? undefined : word.slice(0, at));
+  const wanted = { name, namespace: options.namespace, guestPort: SSH_PORT, timeoutMs: options.timeout };
   await withSession(context, options, async (session) => {
-    const place = await placeOf(session, name, options.namespace);
-    const port = await reach(place, name, SSH_PORT, context.signal);
+    const { place, target: port } = await untilAnswers(context, session, wanted);
     const target = place.remote ? await brought(place, port) : port;
     try {
-      const { uid } = place.vm.metadata;
-      const login = { user, identity: options.identity, uid, keys: keysFolder(session.storeDir) };
+      const { metadata, spec } = place.vm;
+      const user = said ?? spec.cloudInit?.user;
+      const login = { user, identity: options.identity, uid: metadata.uid, keys: keysFolder(session.storeDir) };
       const { code } = await context.runProgram('ssh', [...sshOptions(target, login), ...words], {
         as: 'terminal',
         signal: context.signal,
       });
+      if (code === NO_ENTRY && user === undefined)
+        tell(context, `the guest may know you by another name: ${context.invokedAs} ssh USER@${name}`);
       if (code !== 0) throw new EndedWith(code);
     } finally {
       await target.close();

@@ -85,18 +85,27 @@ function timedOut(target: Target, until: string, last: Outcome | undefined, obst
   return new CliError(code, why === undefined ? words : `${words}: ${why}`);
 }
 
+export interface SettledOptions {
+  readonly timeoutMs: number;
+  /** Told of each step; default: stderr. */
+  readonly onStep?: (line: string) => void;
+  /** Of a change that no generation tells of: whether the controller has answered it. Undefined: its status says. */
+  readonly answered?: ((object: AnyObject) => boolean | undefined) | undefined;
+}
+
 /** Waits until the object is as its spec wants. @throws CliError failed where only a person or a new spec helps */
 export async function waitUntilSettled<K extends Kind>(
   context: Context,
   store: Store,
   target: Target<K>,
-  timeoutMs: number,
-  onStep?: (line: string) => void,
+  { timeoutMs, onStep, answered }: SettledOptions,
 ): Promise<ObjectOf<K>> {
   const judge = (object: ObjectOf<K> | undefined): ObjectOf<K> | undefined => {
     if (object === undefined) throw new CliError(EXIT.notFound, `${nameOf(target)} was deleted while waiting`);
     if (object.metadata.deletionTimestamp !== undefined)
       throw new CliError(EXIT.conflict, `${nameOf(target)} is being deleted`);
+    const answer = answered?.(object as AnyObject);
+    if (answer !== undefined) return answer ? object : undefined;
     const { kind, reason, message } = outcomeOf(object as AnyObject);
     if (kind === 'stalled') throw new CliError(EXIT.failed, `${nameOf(target)}: ${reason}: ${message}`);
     return kind === 'settled' ? object : undefined;

@@ -8,6 +8,7 @@ nonce=$1 holder=$2 vmdir=$3 store=$4; shift 4
 s() { printf '@%s %s\\n' "$nonce" "$*"; }
 s user; id -un; id -u
 s manager; for c in apt-get dnf pacman zypper; do command -v $c >/dev/null && { echo $c; break; }; done
+s tools; for c in curl wget ip; do command -v $c >/dev/null && echo $c; done
 s files; [ -r "/proc/$holder/limits" ] && sed -n 's/^Max open files *[^ ]* *\\([^ ]*\\).*/\\1/p' "/proc/$holder/limits"
 folder() {
   s "$1"
@@ -27,6 +28,7 @@ for f in /usr/lib/qemu/qemu-bridge-helper /usr/libexec/qemu-bridge-helper /usr/l
 done
 s rules
 [ -e /etc/qemu/bridge.conf ] && { grep -E '^[[:space:]]*(allow|deny|include)' /etc/qemu/bridge.conf; [ -r /etc/qemu/bridge.conf ] || echo unreadable; }
+s tun; [ ! -c /dev/net/tun ] && echo absent || { [ -r /dev/net/tun ] && [ -w /dev/net/tun ] && echo open || echo closed; }
 s bridges; for b in /sys/class/net/*/bridge; do [ -d "$b" ] && { b=\${b%/bridge}; echo "\${b##*/}"; }; done
 s oomd
 if [ "$(systemctl is-active systemd-oomd 2>/dev/null)" = active ]; then
@@ -66,6 +68,8 @@ export interface MachineFacts {
   readonly user: string;
   readonly uid: number;
   readonly packageManager: string | undefined;
+  /** Those of curl, wget and ip that this user finds. */
+  readonly tools: readonly string[];
   /** Most files that the process of the loop, or this one, may open; undefined: no limit, or not known. */
   readonly openFiles: number | undefined;
   readonly vmDir: FolderFacts;
@@ -73,6 +77,8 @@ export interface MachineFacts {
   readonly bridgeHelper: { readonly path: string; readonly uid: number; readonly mode: number } | undefined;
   /** Lines of /etc/qemu/bridge.conf; undefined where this user may not read it. */
   readonly bridgeRules: readonly string[] | undefined;
+  /** What the kernel makes interfaces of guests with, to this user. */
+  readonly tun: 'open' | 'closed' | 'absent';
   readonly bridges: readonly string[];
   /** Units whose processes systemd-oomd may end all at once; empty where it does not run. */
   readonly oomdUnits: readonly string[];
@@ -118,6 +124,7 @@ export function parseMachine(text: string, nonce: string): MachineFacts {
     user,
     uid: Number(uid),
     packageManager: lines('manager')[0],
+    tools: lines('tools'),
     openFiles: Number.isNaN(openFiles) ? undefined : openFiles,
     vmDir: folderFacts(lines('vmdir')),
     store: folderFacts(lines('store')),
@@ -126,10 +133,15 @@ export function parseMachine(text: string, nonce: string): MachineFacts {
         ? undefined
         : { path: helperPath, uid: Number(helperUid), mode: Number.parseInt(helperMode, 8) },
     bridgeRules: rules.includes('unreadable') ? undefined : rules,
+    tun: tunState(lines('tun')[0]),
     bridges: lines('bridges'),
     oomdUnits: lines('oomd').filter((line) => line !== 'active'),
     groups: groupsOf(lines('groups')),
   };
+}
+
+function tunState(word: string | undefined): MachineFacts['tun'] {
+  return word === 'open' || word === 'closed' ? word : 'absent';
 }
 
 function folderFacts([state, identity = '', usable, space = '', fileSystem = '']: readonly string[]): FolderFacts {

@@ -1,4 +1,4 @@
-/** QEMU and what it needs: programs, firmware, KVM, bridges. Pure. */
+/** QEMU and what its machines need: programs, firmware, KVM, what fetches images, bridges. Pure. */
 import { effectiveSpec } from '../api/effective-spec.ts';
 import type { Host } from '../api/host.ts';
 import type { Architecture, VirtualMachine } from '../api/virtual-machine.ts';
@@ -9,18 +9,19 @@ import type { MachineFacts } from './machine.ts';
 const OLDEST_MAJOR = 6;
 const SETUID = 0o4000;
 
-type Tool = Architecture | 'qemu-img' | 'uefi-x86_64' | 'uefi-arm64';
+type Tool = Architecture | 'qemu-img' | 'uefi-x86_64' | 'uefi-arm64' | 'curl' | 'ip';
 
 /** By package manager; docs/operations/hosts.md has the same table. */
 const PACKAGES: Readonly<Record<string, Readonly<Record<Tool, string>>>> = {
-  'apt-get install': names('qemu-system-x86', 'qemu-system-arm', 'qemu-utils', 'ovmf', 'qemu-efi-aarch64'),
-  'dnf install': names('qemu-system-x86', 'qemu-system-aarch64', 'qemu-img', 'edk2-ovmf', 'edk2-aarch64'),
-  'pacman -S': names('qemu-system-x86', 'qemu-system-aarch64', 'qemu-img', 'edk2-ovmf', 'edk2-aarch64'),
-  'zypper install': names('qemu-x86', 'qemu-arm', 'qemu-img', 'qemu-ovmf-x86_64', 'qemu-uefi-aarch64'),
+  'apt-get install': names('qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64 iproute2'),
+  'dnf install': names('qemu-system-x86 qemu-system-aarch64 qemu-img edk2-ovmf edk2-aarch64 iproute'),
+  'pacman -S': names('qemu-system-x86 qemu-system-aarch64 qemu-img edk2-ovmf edk2-aarch64 iproute2'),
+  'zypper install': names('qemu-x86 qemu-arm qemu-img qemu-ovmf-x86_64 qemu-uefi-aarch64 iproute2'),
 };
 
-function names(x86: string, arm64: string, img: string, ovmf: string, aavmf: string): Record<Tool, string> {
-  return { x86_64: x86, arm64, 'qemu-img': img, 'uefi-x86_64': ovmf, 'uefi-arm64': aavmf };
+function names(words: string): Record<Tool, string> {
+  const [x86 = '', arm64 = '', img = '', ovmf = '', aavmf = '', ip = ''] = words.split(' ');
+  return { x86_64: x86, arm64, 'qemu-img': img, 'uefi-x86_64': ovmf, 'uefi-arm64': aavmf, curl: 'curl', ip };
 }
 
 function installs(tool: Tool, { packageManager, uid }: MachineFacts): string {
@@ -50,6 +51,7 @@ export function qemuChecks(subject: QemuSubject): Check[] {
     img,
     ...architectures.flatMap((architecture) => firmwareCheck(subject, architecture)),
     kvmCheck(subject),
+    fetchCheck(subject),
     ...bridgeChecks(subject),
   ];
 }
@@ -97,29 +99,77 @@ function kvmMend(reason: string, { user }: MachineFacts): string {
   return 'look at the kernel log: dmesg | grep -i kvm';
 }
 
+/** Images by URL are fetched by the host's own curl, or else wget. */
+function fetchCheck({ machine, vms }: QemuSubject): Check {
+  const id = 'fetch';
+  const { tools } = machine;
+  if (tools.includes('curl')) return ok(id, 'curl is there: images can be fetched by URL');
+  const mend = installs('curl', machine);
+  if (tools.includes('wget'))
+    return {
+      ...ok(id, 'wget is there: images can be fetched by URL, with a checksum; those without one need curl'),
+      mend,
+    };
+  const missing = 'curl, wget: command not found';
+  const needed = vms.some(({ spec }) => (spec.disks ?? []).some(({ image }) => image?.url !== undefined));
+  return needed
+    ? problem(id, `${missing}; images cannot be fetched by URL`, mend)
+    : { ...ok(id, `${missing}; no machine has an image by URL`), mend };
+}
+
 /** Only where bridges are used. */
 function bridgeChecks({ machine, host, vms }: QemuSubject): Check[] {
   const wanted = bridgesOf(host, vms);
   if (wanted.length === 0) return [];
-  const helper = machine.bridgeHelper;
-  if (helper === undefined)
-    return [problem('bridge-helper', 'qemu-bridge-helper is not installed', installs('x86_64', machine))];
-  const allowed = helper.uid === 0 && (helper.mode & SETUID) !== 0;
-  const helperCheck =
-    allowed || machine.uid === 0
-      ? ok('bridge-helper', `${helper.path} may join guests to bridges`)
-      : problem(
-          'bridge-helper',
-          `${helper.path} is not setuid root: an ordinary user's guests cannot be joined to a bridge`,
-          `sudo chown root '${helper.path}' && sudo chmod u+s '${helper.path}'`,
-        );
-  return [helperCheck, ...wanted.map((name) => bridgeCheck(name, machine))];
+  return [
+    ipCheck(machine),
+    tunCheck(machine),
+    ...(machine.uid === 0 ? [] : [helperCheck(machine)]),
+    ...wanted.map((name) => bridgeCheck(name, machine)),
+  ];
 }
 
-function bridgeCheck(name: string, { bridges, bridgeRules }: MachineFacts): Check {
+/** Root's guests are joined by it; an ordinary user's are joined without, and it tells their IPv6 addresses. */
+function ipCheck(machine: MachineFacts): Check {
+  const id = 'ip';
+  if (machine.tools.includes('ip')) return ok(id, 'the command ip is there');
+  const mend = installs('ip', machine);
+  return machine.uid === 0
+    ? problem(id, "ip: command not found; root's guests cannot be joined to a bridge", mend)
+    : warning(id, 'ip: command not found; IPv6 addresses of guests on bridges are known from their agent alone', mend);
+}
+
+function tunCheck({ tun, user }: MachineFacts): Check {
+  const id = 'tun';
+  if (tun === 'open') return ok(id, `/dev/net/tun can be opened by ${user}`);
+  return tun === 'absent'
+    ? problem(id, 'there is no /dev/net/tun: no guest can be joined to a bridge', 'sudo modprobe tun')
+    : problem(
+        id,
+        `/dev/net/tun may not be opened by ${user}, which qemu-bridge-helper does as that user`,
+        'sudo chmod a+rw /dev/net/tun',
+      );
+}
+
+/** Of no use to root, whose QEMU makes the interface itself. */
+function helperCheck(machine: MachineFacts): Check {
+  const id = 'bridge-helper';
+  const helper = machine.bridgeHelper;
+  if (helper === undefined) return problem(id, 'qemu-bridge-helper is not installed', installs('x86_64', machine));
+  return helper.uid === 0 && (helper.mode & SETUID) !== 0
+    ? ok(id, `${helper.path} may join guests to bridges`)
+    : problem(
+        id,
+        `${helper.path} is not setuid root: an ordinary user's guests cannot be joined to a bridge`,
+        `sudo chown root '${helper.path}' && sudo chmod u+s '${helper.path}'`,
+      );
+}
+
+function bridgeCheck(name: string, { bridges, bridgeRules, uid }: MachineFacts): Check {
   const id = 'bridge';
   if (!bridges.includes(name))
-    return problem(id, `there is no bridge ${name}`, `sudo ip link add name ${name} type bridge`);
+    return problem(id, `there is no bridge ${name}`, `${uid === 0 ? '' : 'sudo '}ip link add name ${name} type bridge`);
+  if (uid === 0) return ok(id, `bridge ${name} is there`);
   if (bridgeRules === undefined)
     return warning(id, `bridge ${name}: whether /etc/qemu/bridge.conf allows it cannot be read`, 'look at it as root');
   const words = bridgeRules.map((line) => line.trim().split(/\s+/));

@@ -1,27 +1,25 @@
+/** Work that ends in time, or when its caller stops. */
+
 /**
- * A caller's signal and a time limit as one signal. AbortSignal.any keeps what it makes alive as long as the signals it
- * was made of, and a loop's signal lives as long as the process: this one is let go with `using`.
+ * Does the work under one signal for both a caller's own and a time limit. AbortSignal.any keeps what it makes alive as
+ * long as the signals it was made of, and a loop's signal lives as long as the process: this one goes with the work.
+ * @param late makes the signal's reason when the time has passed; the caller's own reason stays as it is
  */
-export class Deadline implements Disposable {
-  readonly signal: AbortSignal;
-  readonly #controller = new AbortController();
-  readonly #caller: AbortSignal;
-  readonly #timer: NodeJS.Timeout;
-  readonly #onAbort: () => void;
-
-  /** @param late makes the reason of the signal when the time has passed; the caller's own reason stays as it is */
-  constructor({ timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal }, late: () => Error) {
-    signal.throwIfAborted();
-    this.#caller = signal;
-    this.signal = this.#controller.signal;
-    this.#onAbort = () => this.#controller.abort(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
-    this.#timer = setTimeout(() => this.#controller.abort(late()), timeoutMs);
-    signal.addEventListener('abort', this.#onAbort, { once: true });
-  }
-
-  [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
-    this.#caller.removeEventListener('abort', this.#onAbort);
+export async function withDeadline<T>(
+  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  late: () => Error,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  signal.throwIfAborted();
+  const controller = new AbortController();
+  const onAbort = () => controller.abort(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
+  const timer = setTimeout(() => controller.abort(late()), timeoutMs);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await work(controller.signal);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', onAbort);
   }
 }
 

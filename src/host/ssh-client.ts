@@ -17,7 +17,7 @@ const READY_MS = 20_000;
 const PING_MS = 5_000;
 const TICK_MS = 1_000;
 /** Two pings unanswered, and what their answers may take. */
-const SILENT_TICKS = 12;
+const SILENT_TICKS = 11;
 
 /** Without SHA-1; what Node's crypto is fastest at comes first. */
 const ALGORITHMS = {

@@ -35,6 +35,8 @@ export class SshLink {
   #connection: HostConnection | undefined;
   #pause: Pause | undefined;
   #failures = 0;
+  /** What a jump host refuses is retried by its own shell, whose pause is long enough. */
+  #isJumpAtFault = false;
 
   constructor(route: SshRoute) {
     this.#route = route;
@@ -101,15 +103,21 @@ export class SshLink {
 
   async #connect(): Promise<SshClient> {
     const { address, port, jump, credentials } = this.#route;
+    this.#isJumpAtFault = false;
     const secrets = await credentials();
     const through = jump ?? new LocalShell();
     const signal = this.#closing.signal;
+    this.#isJumpAtFault = true;
     const stream = await through.dialTcp({ host: address, port }, { timeoutMs: CONNECT_MS, signal });
+    this.#isJumpAtFault = false;
     // Until it is connected nobody else could end it.
     const onClose = () => stream.destroy();
     signal.addEventListener('abort', onClose, { once: true });
     try {
       return await SshClient.connect({ route: this.#route, keys: this.#keys, stream }, secrets);
+    } catch (error) {
+      stream.destroy();
+      throw error;
     } finally {
       signal.removeEventListener('abort', onClose);
     }
@@ -117,7 +125,8 @@ export class SshLink {
 
   #lost(error: HostUnreachableError): void {
     if (this.#closing.signal.aborted) return;
-    const pauseMs = isRefusal(error) ? REFUSED_PAUSE_MS : this.#nextPauseMs();
+    const isFinal = isRefusal(error) && !this.#isJumpAtFault;
+    const pauseMs = isFinal ? REFUSED_PAUSE_MS : this.#nextPauseMs();
     this.#pause = { error, until: performance.now() + pauseMs };
     this.#state$.next({ kind: 'lost', error, retryInMs: pauseMs });
   }

@@ -1,7 +1,8 @@
 /** A host over SSH as a shell: scripts in sessions, sockets as streams, all through one connection that is opened when needed. */
 import type { Duplex } from 'node:stream';
 import type { Observable } from 'rxjs';
-import { Deadline } from './deadline.ts';
+import { withDeadline } from './deadline.ts';
+import type { HostConnection } from './host-connection.ts';
 import {
   DialError,
   type RunOptions,
@@ -42,26 +43,20 @@ export class SshShell implements Shell {
 
   /** The time for the script begins with the call, so waiting for the connection and for a session is part of it. */
   async run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-    using deadline = new Deadline(
-      options,
-      () => new ScriptTimeoutError(`a script on ${this.#name} did not end within ${options.timeoutMs} ms`),
-    );
-    const { signal } = deadline;
-    const connection = await this.#link.connection(signal);
-    // Awaited here: the deadline holds until then.
-    return await connection.run(script, args, { signal, maxOutputBytes: options.maxOutputBytes ?? MAX_OUTPUT_BYTES });
+    const late = () => new ScriptTimeoutError(`a script on ${this.#name} did not end within ${options.timeoutMs} ms`);
+    return withDeadline(options, late, async (signal) => {
+      const connection = await this.#link.connection(signal);
+      return connection.run(script, args, { signal, maxOutputBytes: options.maxOutputBytes ?? MAX_OUTPUT_BYTES });
+    });
   }
 
   async dial(socketPath: string, options: DialOptions): Promise<Duplex> {
-    return this.#dialed(socketPath, options, async (signal) =>
-      (await this.#link.connection(signal)).dial(socketPath, signal),
-    );
+    return this.#dialed(socketPath, options, (connection, signal) => connection.dial(socketPath, signal));
   }
 
   async dialTcp(address: TcpAddress, options: DialOptions): Promise<Duplex> {
-    return this.#dialed(`${address.host}:${address.port}`, options, async (signal) =>
-      (await this.#link.connection(signal)).dialTcp(address, signal),
-    );
+    const where = `${address.host}:${address.port}`;
+    return this.#dialed(where, options, (connection, signal) => connection.dialTcp(address, signal));
   }
 
   /** Brings a file to the host, for as long as it takes. @throws UploadError, HostUnreachableError, the signal's reason */
@@ -73,11 +68,12 @@ export class SshShell implements Shell {
     this.#link.close();
   }
 
-  async #dialed(where: string, options: DialOptions, open: (signal: AbortSignal) => Promise<Duplex>): Promise<Duplex> {
-    using deadline = new Deadline(
-      options,
-      () => new DialError(`${where} on ${this.#name}: no answer within ${options.timeoutMs} ms`),
-    );
-    return await open(deadline.signal);
+  async #dialed(
+    where: string,
+    options: DialOptions,
+    open: (connection: HostConnection, signal: AbortSignal) => Promise<Duplex>,
+  ): Promise<Duplex> {
+    const late = () => new DialError(`${where} on ${this.#name}: no answer within ${options.timeoutMs} ms`);
+    return withDeadline(options, late, async (signal) => open(await this.#link.connection(signal), signal));
   }
 }

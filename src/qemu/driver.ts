@@ -28,9 +28,10 @@ import { Agents } from './agents.ts';
 import { runUnfenced, standIns } from './effect-script.ts';
 import { execute } from './execute.ts';
 import { askFacts } from './facts.ts';
+import { GuestMonitor } from './guest-monitor.ts';
 import { IsoInspector } from './iso-inspector.ts';
 import { Monitors } from './monitors.ts';
-import { type SeenFileBoots, seenHost } from './observe.ts';
+import { type AskedAhead, type SeenFileBoots, seenHost } from './observe.ts';
 import { withHolders } from './ports.ts';
 import { type Probe, probe } from './probe.ts';
 import { Records } from './records.ts';
@@ -60,6 +61,7 @@ export class QemuDriver implements HostDriver {
   readonly events$;
   readonly #shell: Shell;
   readonly #monitors: Monitors;
+  readonly #guests = new GuestMonitor();
   readonly #agents: Agents;
   readonly #addresses = new Addresses();
   readonly #records = new Records();
@@ -70,6 +72,7 @@ export class QemuDriver implements HostDriver {
   readonly #epochs = new Map<string, number>();
   /** By folder, what runs there as the last look showed it. */
   readonly #targets = new Map<string, SampleTarget>();
+  #ticksPerSecond: number | undefined;
   #facts: { readonly key: string; readonly facts: HostFacts } | undefined;
 
   constructor(shell: Shell, { connection = () => undefined, connection$ = EMPTY, ...options }: QemuDriverOptions = {}) {
@@ -97,6 +100,7 @@ export class QemuDriver implements HostDriver {
 
   async #look(request: LookRequest, signal: AbortSignal): Promise<SeenHost> {
     const started = performance.now();
+    const ahead = this.#askAhead(request);
     const paths = new Set([...request.paths, ...request.vms.flatMap(pathsOf)]);
     const answer = await probe(
       this.#shell,
@@ -106,10 +110,12 @@ export class QemuDriver implements HostDriver {
         paths: [...paths],
         ports: request.vms.some(({ launch }) => forwardsOf(launch).length > 0),
         bridges: request.vms.some(({ launch }) => launch.networks.some(({ bridge }) => bridge !== undefined)),
+        ticksPerSecond: this.#ticksPerSecond,
         ...this.#options,
       },
       signal,
     );
+    this.#ticksPerSecond = answer.ticksPerSecond;
     const roundTripMs = Math.round(performance.now() - started);
     const facts = await this.#factsFor(answer.toolsKey, signal);
     const boots = await this.#bootsOf(request, answer, signal);
@@ -119,6 +125,8 @@ export class QemuDriver implements HostDriver {
       boots,
       records: this.#records,
       monitors: this.#monitors,
+      guests: this.#guests,
+      ahead,
       agents: this.#agents,
       addresses: this.#addresses,
     });
@@ -130,6 +138,20 @@ export class QemuDriver implements HostDriver {
     const idle = request.vms.filter(({ folder }) => seen.folders.get(folder)?.process.kind !== 'present');
     const ports = await withHolders(this.#shell, answer.ports, idle, signal);
     return { ...seen, ports, connection: this.#connection() };
+  }
+
+  /** The guests that are known already answer while the script runs. */
+  #askAhead({ vms }: LookRequest): Map<string, AskedAhead> {
+    const asked = new Map<string, AskedAhead>();
+    for (const { folder } of vms) {
+      const monitor = this.#monitors.known(folder);
+      if (monitor === undefined) continue;
+      const answers = monitor.client.then((client) => this.#guests.ask(client));
+      // Nobody waits for it where the process turns out to be another one.
+      answers.catch(() => undefined);
+      asked.set(folder, { pid: monitor.pid, answers });
+    }
+    return asked;
   }
 
   #noteTarget({ path, process, record }: SeenFolder): void {

@@ -3,11 +3,8 @@ import { performance } from 'node:perf_hooks';
 import type { SeenAgent, SeenFolder } from '../reconcile/observed.ts';
 import { type Addresses, flowSources } from './addresses.ts';
 import type { AgentState, Agents, GuestFacts } from './agents.ts';
+import type { GuestAnswers } from './guest-monitor.ts';
 import type { Probe } from './probe.ts';
-import type { QmpClient } from './qmp.ts';
-
-const QMP_MS = 3_000;
-const PORT = 'qga0';
 
 export interface Inside {
   readonly agent?: SeenAgent;
@@ -15,9 +12,7 @@ export interface Inside {
 }
 
 export interface Asked {
-  readonly monitor: QmpClient;
-  /** The answer to query-chardev. */
-  readonly chardevs: unknown;
+  readonly answers: GuestAnswers;
   readonly pid: number;
   readonly probe: Pick<Probe, 'at' | 'neighbours'>;
 }
@@ -29,19 +24,13 @@ export async function seenInside(
   around: { readonly agents: Agents; readonly addresses: Addresses },
 ): Promise<Inside> {
   const { path } = folder;
-  const open = isOpen(asked.chardevs);
+  const open = asked.answers.agentOpen;
   if (!open) around.agents.forget(path);
   const state: AgentState | undefined = open ? around.agents.of(path, asked.pid) : undefined;
   const agent = state === undefined ? ({ kind: 'closed' } as const) : seenAgent(state, asked.probe.at);
   const facts = state?.kind === 'connected' ? state.facts : undefined;
   const addresses = await addressesOf(folder, { ...asked, facts }, around.addresses);
   return { ...(agent === undefined ? {} : { agent }), addresses };
-}
-
-/** Whether something in the guest holds the port open; a process of before there was one has none. */
-function isOpen(chardevs: unknown): boolean {
-  const list = chardevs as readonly { readonly label?: string; readonly 'frontend-open'?: boolean }[];
-  return list.some(({ label, 'frontend-open': open }) => label === PORT && open === true);
 }
 
 function seenAgent(state: AgentState, hostMs: number): SeenAgent | undefined {
@@ -62,7 +51,7 @@ function seenAgent(state: AgentState, hostMs: number): SeenAgent | undefined {
 /** By network: the agent's word, else the flows of user networking, else the host's neighbours; and what these showed before. */
 async function addressesOf(
   { path, record }: Pick<SeenFolder, 'path' | 'record'>,
-  { monitor, pid, probe, facts }: Asked & { readonly facts: GuestFacts | undefined },
+  { answers, pid, probe, facts }: Asked & { readonly facts: GuestFacts | undefined },
   known: Addresses,
 ): Promise<Map<string, readonly string[]>> {
   const networks = record.kind === 'readable' ? (record.record.launch?.spec.networks ?? []) : [];
@@ -70,7 +59,7 @@ async function addressesOf(
   const untold = networks.filter(({ mac }) => told(mac).length === 0);
   for (const { mac } of untold) known.note(path, pid, mac, probe.neighbours.get(mac.toLowerCase()) ?? []);
   if (untold.some(({ mac }) => known.of(path, pid, mac) === undefined)) {
-    const flows = flowSources(await userFlows(monitor));
+    const flows = flowSources(await answers.flows());
     for (const { name, mac } of untold) known.note(path, pid, mac, flows.get(`net-${name}`) ?? []);
   }
   const entries = networks.map(({ name, mac }) => {
@@ -78,9 +67,4 @@ async function addressesOf(
     return [name, ips.length > 0 ? ips : (known.of(path, pid, mac) ?? [])] as const;
   });
   return new Map(entries.filter(([, ips]) => ips.length > 0));
-}
-
-async function userFlows(monitor: QmpClient): Promise<string> {
-  const text = await monitor.execute('human-monitor-command', { 'command-line': 'info usernet' }, QMP_MS);
-  return String(text);
 }

@@ -8,7 +8,7 @@ import { QmpClient, type QmpEvent } from './qmp.ts';
 
 const CONNECT_MS = 3_000;
 
-interface Monitor {
+export interface Monitor {
   readonly client: Promise<QmpClient>;
   /** The process behind the socket: a new one needs a new connection. */
   readonly pid: number;
@@ -43,6 +43,11 @@ export class Monitors {
       if (this.#monitors.get(folder)?.client === client) this.#monitors.delete(folder);
       throw error;
     }
+  }
+
+  /** The connection of a folder, open or being opened; its process may have ended since. */
+  known(folder: string): Monitor | undefined {
+    return this.#monitors.get(folder);
   }
 
   heardEnd(folder: string): HeardEnd | undefined {

@@ -17,6 +17,7 @@ import { parseMarker, parseStopMarker, type RecordState } from '../reconcile/rec
 import type { Addresses } from './addresses.ts';
 import type { Agents } from './agents.ts';
 import { seenInside } from './guest-inside.ts';
+import type { GuestAnswers, GuestMonitor } from './guest-monitor.ts';
 import { parseImageHeader } from './image-header.ts';
 import type { Monitors } from './monitors.ts';
 import type { Probe, ProbedVmDir } from './probe.ts';
@@ -24,7 +25,6 @@ import type { ProbedPath } from './probe-paths.ts';
 import type { Records } from './records.ts';
 
 const MAX_STRANGERS = 50;
-const QMP_MS = 3_000;
 
 export interface Surroundings {
   readonly facts: HostFacts;
@@ -33,9 +33,17 @@ export interface Surroundings {
   readonly boots: ReadonlyMap<string, SeenFileBoots>;
   readonly records: Records;
   readonly monitors: Monitors;
+  readonly guests: GuestMonitor;
+  /** Asked while the probe was under way, by folder: of the process that was known there. */
+  readonly ahead: ReadonlyMap<string, AskedAhead>;
   readonly agents: Agents;
   readonly addresses: Addresses;
 }
+export interface AskedAhead {
+  readonly pid: number;
+  readonly answers: Promise<GuestAnswers>;
+}
+
 export type SeenFileBoots = NonNullable<Extract<SeenFile, { kind: 'present' }>['bootArchitectures']>;
 
 export async function seenHost(probe: Probe, request: LookRequest, around: Surroundings): Promise<SeenHost> {
@@ -165,57 +173,16 @@ type Guest = Partial<Extract<SeenProcess, { kind: 'present' }>> & { readonly gue
 async function seenGuest(folder: SeenFolder, probe: Probe, around: Surroundings): Promise<Guest> {
   const { path, process } = folder;
   if (process.kind !== 'present' || !probe.listening.has(`${path}/${FOLDER_FILES.monitor}`)) return { guest: 'silent' };
+  const { pid } = process;
+  const ahead = around.ahead.get(path);
   try {
-    const monitor = await around.monitors.get(path, process.pid);
-    const [status, blocks, type, chardevs] = await Promise.all([
-      monitor.execute('query-status', undefined, QMP_MS),
-      monitor.execute('query-block', undefined, QMP_MS),
-      monitor.execute('qom-get', { path: '/machine', property: 'type' }, QMP_MS),
-      monitor.execute('query-chardev', undefined, QMP_MS),
-    ]);
-    return {
-      guest: guestStatus((status as { status?: string }).status),
-      diskBytes: diskBytesOf(blocks),
-      machine: String(type).replace(/-machine$/, ''),
-      ...(await seenInside(folder, { monitor, chardevs, pid: process.pid, probe }, around)),
-    };
+    const answers =
+      ahead?.pid === pid ? await ahead.answers : await around.guests.ask(await around.monitors.get(path, pid));
+    const { status, diskBytes, machine } = answers;
+    return { guest: status, diskBytes, machine, ...(await seenInside(folder, { answers, pid, probe }, around)) };
   } catch {
     return { guest: 'silent' };
   }
-}
-
-/** QMP's RunState (qapi/run-state.json). */
-function guestStatus(status: string | undefined): GuestStatus {
-  switch (status) {
-    case 'running':
-    case 'io-error':
-    case 'guest-panicked':
-    case 'internal-error':
-    case 'shutdown':
-      return status;
-    case 'prelaunch':
-    case 'inmigrate':
-    case 'finish-migrate':
-    case 'restore-vm':
-      return 'starting';
-    default:
-      return 'paused';
-  }
-}
-
-interface BlockInfo {
-  readonly qdev?: string;
-  readonly inserted?: { readonly 'node-name'?: string; readonly image?: { readonly 'virtual-size'?: number } };
-}
-
-function diskBytesOf(blocks: unknown): Map<string, number> {
-  const bytes = new Map<string, number>();
-  for (const { inserted } of blocks as BlockInfo[]) {
-    const node = inserted?.['node-name'] ?? '';
-    const size = inserted?.image?.['virtual-size'];
-    if (node.startsWith('disk-') && size !== undefined) bytes.set(node.slice('disk-'.length), size);
-  }
-  return bytes;
 }
 
 function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile {

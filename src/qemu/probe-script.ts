@@ -1,7 +1,8 @@
 /**
  * The script of a look, POSIX sh with coreutils: a constant number of processes, however many VMs.
- * Arguments: nonce, boot id file, machine id file, `ports` and `bridges` where they matter, counts of vmDirs and log folders, then
- * vmDirs, log folders, paths.
+ * Arguments: nonce, boot id file, machine id file, `ports` and `bridges` where they matter, clock ticks per second where
+ * they are known, counts of vmDirs and log folders, then vmDirs, log folders, paths. Each program that it starts costs
+ * some milliseconds, which is most of what a look takes.
  */
 import { FOLDER_FILES, MARKER_FILE } from '../api/effective-spec.ts';
 
@@ -17,7 +18,7 @@ export const HEAD_BYTES = 1024;
 
 export const PROBE_SCRIPT = `
 LC_ALL=C; export LC_ALL; umask 077; set +e
-nonce=$1 bootfile=$2 midfile=$3 net=$4 nd=$5 nl=$6; shift 6
+nonce=$1 bootfile=$2 midfile=$3 net=$4 ticks=$5 nd=$6 nl=$7; shift 7
 s() { printf '@%s %s\\n' "$nonce" "$*"; }
 # A look without one of these would take "cannot see" for "absent".
 missing=
@@ -26,10 +27,14 @@ for c in awk base64 cut date flock getconf grep head id readlink sed stat sync; 
 up= boot= mid=
 read -r up _ </proc/uptime; read -r boot <"$bootfile"; read -r mid <"$midfile"
 s host
-echo "$up $boot $mid $(date +%s%3N) $(getconf CLK_TCK)"
+echo "$up $boot $mid $(date +%s%3N) \${ticks:-$(getconf CLK_TCK)}"
 s tools
 tools() {
-  for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do p=$(command -v $c) && set -- "$@" "$p"; done
+  set -f; IFS=:
+  for c in qemu-system-x86_64 qemu-system-aarch64 qemu-img; do
+    for d in $PATH; do [ -f "$d/$c" ] && [ -x "$d/$c" ] && { set -- "$@" "$d/$c"; break; }; done
+  done
+  unset IFS; set +f
   stat -L -c '%n %s %Y' "$@" 2>/dev/null
 }
 tools /usr/share/qemu/firmware /etc/qemu/firmware /usr/share/OVMF /usr/share/AAVMF
@@ -45,16 +50,27 @@ for b in /sys/class/net/*/bridge; do
 done
 # Processes come before pidfiles: QEMU removes its pidfile as it ends, and a pidfile that is still there after its
 # process was seen gone was left behind. The other way round, an orderly end during the look would be taken for a crash.
-s locks; locks=$(grep -F POSIX /proc/locks); printf '%s\\n' "$locks"
-s unix; grep -F ' 00010000 ' /proc/net/unix
-qemus=
-for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do p=\${f#/proc/}; qemus="$qemus \${p%/comm}"; done
-s stat
-stats=
-for p in $qemus $(printf '%s\\n' "$locks" | awk '$2 == "POSIX" && $4 == "WRITE" && !seen[$5]++ { print $5 }'); do
-  stats="$stats /proc/$p/stat"
-done
-[ -n "$stats" ] && cat $stats 2>/dev/null
+all=$(awk -v n="$nonce" '
+function first(f,  l) { if ((getline l < f) <= 0) l = ""; close(f); return l }
+BEGIN {
+  print "@" n " locks"
+  while ((getline l < "/proc/locks") > 0) {
+    if (split(l, f) < 6 || f[2] != "POSIX") continue
+    print l
+    if (f[4] == "WRITE") holders = holders " " f[5]
+  }
+  print "@" n " unix"
+  while ((getline l < "/proc/net/unix") > 0) if (index(l, " 00010000 ")) print l
+  for (i = 1; i < ARGC; i++) if (first(ARGV[i]) ~ /^qemu-/) { split(ARGV[i], f, "/"); qemus = qemus " " f[3] }
+  print "@" n " stat"
+  count = split(qemus holders, pids)
+  for (i = 1; i <= count; i++) if (!told[pids[i]]++ && (l = first("/proc/" pids[i] "/stat")) != "") print l
+  print qemus
+}' /proc/[0-9]*/comm)
+newline='
+'
+qemus=\${all##*"$newline"}
+printf '%s\\n' "\${all%"$newline"*}"
 own=' '
 i=0
 while [ $i -lt $nd ]; do
@@ -64,11 +80,10 @@ while [ $i -lt $nd ]; do
   if ! cd "$d" 2>/dev/null || ! [ -w . ]; then echo not-writable; else echo present; fi
   cd "$d" 2>/dev/null || continue
   stat -f -c '%S %a %b' .
-  s marker; grep -aHm1 '' ./${MARKER_FILE} 2>/dev/null
   s closed; for f in ./*/; do { [ -r "$f" ] && [ -x "$f" ]; } || printf '%s\\0' "$f"; done; echo
   s folders; printf '%s\\0' ./*/ ; echo
   s entries; printf '%s\\0' ./*/* ./*/.[!.]* ; echo
-  s lines; grep -aHm1 '' ./*/${FOLDER_FILES.record} ./*/${FOLDER_FILES.stop} ./*/${FOLDER_FILES.pidfile} 2>/dev/null
+  s lines; grep -aHm1 '' ./${MARKER_FILE} ./*/${FOLDER_FILES.record} ./*/${FOLDER_FILES.stop} ./*/${FOLDER_FILES.pidfile} 2>/dev/null
   # The process between two readings: a report of its end that came between is not taken for a process that died.
   s jobs
   for f in ./*/${FOLDER_FILES.job}; do
@@ -115,33 +130,39 @@ awk -v n=$nl 'BEGIN {
 shift $nl
 [ $# -gt 0 ] || { s end; return 0; }
 s real; readlink -m -- "$@"
-s access
+# Told at once: each line of its own would wake the reader.
+k=0 access= beside= blocks= chosen=
 for f in "$@"; do
-  r=0; [ -r "$f" ] && r=1; d=0; [ -d "\${f%/*}/" ] && d=1; l=0; [ -L "$f" ] && l=1; echo "$r $d $l"
+  k=$((k+1)) r=0 d=1 l=0
+  [ -L "$f" ] && l=1
+  if [ -r "$f" ]; then
+    r=1
+    # As references: rebuilding the arguments one by one takes time by the square of their number.
+    if [ -f "$f" ]; then chosen="$chosen \\"\\\${$k}\\""
+    elif [ -b "$f" ]; then chosen="$chosen \\"\\\${$k}\\"" blocks="$blocks \\"\\\${$k}\\""; fi
+  elif ! [ -e "$f" ]; then
+    [ -d "\${f%/*}/" ] || d=0
+    case $f in *.[iI][sS][oO]) beside="$beside \\"\\\${$k}\\"" ;; esac
+  fi
+  access="$access$r $d $l$newline"
 done
+s access; printf '%s' "$access"
 # Of an ISO image that is not there: those beside it, for a "did you mean".
-s beside
-for f in "$@"; do
-  case $f in *.[iI][sS][oO]) ;; *) continue ;; esac
-  [ -e "$f" ] && continue
-  m=0
-  for o in "\${f%/*}"/*.[iI][sS][oO]; do
-    [ -f "$o" ] && [ $m -lt 10 ] && { m=$((m+1)); printf '%s\\0%s\\0' "$f" "\${o##*/}"; }
+beside() {
+  for f in "$@"; do
+    m=0
+    for o in "\${f%/*}"/*.[iI][sS][oO]; do
+      [ -f "$o" ] && [ $m -lt 10 ] && { m=$((m+1)); printf '%s\\0%s\\0' "$f" "\${o##*/}"; }
+    done
   done
-done
-echo
+}
+s beside; eval "beside $beside"; echo
 s files; stat -L -c '%s %b %Y %n	%F' -- "$@" 2>/dev/null
 s fs; stat -f -c '%S %a %n' -- "$@" 2>/dev/null
-s block
-for f in "$@"; do
-  [ -b "$f" ] && printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"
-done
-# As references, for one set: rebuilding the arguments one by one takes time by the square of their number.
-k=0 chosen=
-for f in "$@"; do
-  k=$((k+1))
-  { [ -f "$f" ] || [ -b "$f" ]; } && [ -r "$f" ] && chosen="$chosen \\"\\\${$k}\\""
-done
+blocks() {
+  for f in "$@"; do printf '%s %s\\n' "$(blockdev --getsize64 "$f" 2>/dev/null)" "$f"; done
+}
+s block; eval "blocks $blocks"
 eval "set -- $chosen"
 s heads
 [ $# -gt 0 ] && head -v -c ${HEAD_BYTES} -- "$@" 2>/dev/null | base64 -w 0; echo

@@ -11,6 +11,7 @@ import type { SeenBridge } from '../reconcile/observed.ts';
 import { neighboursIn } from './addresses.ts';
 import { type ProbedPort, portsOf } from './ports.ts';
 import { type ProbedPath, pathsOf, utf8 } from './probe-paths.ts';
+import { listeningOf, lockHoldersOf, type ProbedProcess, processesOf } from './probe-processes.ts';
 import { PROBE_SCRIPT } from './probe-script.ts';
 
 export interface ProbeRequest {
@@ -21,6 +22,8 @@ export interface ProbeRequest {
   /** Whether it matters who listens on which port, and which bridges there are. */
   readonly ports: boolean;
   readonly bridges: boolean;
+  /** Clock ticks of the host, where they are known. */
+  readonly ticksPerSecond?: number | undefined;
   readonly bootIdFile: string;
   readonly machineIdFile: string;
 }
@@ -70,11 +73,6 @@ export interface ProbedJobProcess extends ProbedProcess {
   readonly pid: number;
 }
 
-export interface ProbedProcess {
-  readonly state: string;
-  readonly startTicks: number;
-}
-
 /** The script's own refusal: it lacks its tools. */
 const EXIT_MISSING = 69;
 const TIMEOUT_MS = 15_000;
@@ -88,6 +86,7 @@ export async function probe(shell: Shell, request: ProbeRequest, signal: AbortSi
     request.bootIdFile,
     request.machineIdFile,
     `${request.ports ? 'ports' : ''} ${request.bridges ? 'bridges' : ''}`,
+    String(request.ticksPerSecond ?? ''),
     String(vmDirs.length),
     String(logs.length),
     ...vmDirs,
@@ -164,13 +163,14 @@ function vmDirsOf(sections: readonly Section[]): ProbedVmDir[] {
       return { path: head.argument, state, ...none };
     }
     const [block, free, total] = head.lines[1].split(' ').map(Number);
-    const marker = part('marker')[0];
+    const prefix = `./${MARKER_FILE}:`;
+    const marker = part('lines').find((line) => line.startsWith(prefix));
     return {
       path: head.argument,
       state,
       freeBytes: (block ?? 0) * (free ?? 0),
       totalBytes: (block ?? 0) * (total ?? 0),
-      ...(marker === undefined || marker === '' ? {} : { marker: utf8(marker.slice(MARKER_FILE.length + 3)) }),
+      ...(marker === undefined || marker === '' ? {} : { marker: utf8(marker.slice(prefix.length)) }),
       folders: foldersOf(part('folders'), part('entries')),
       closed: new Set(foldersOf(part('closed'), []).keys()),
       records: namedLines(part('lines'), FOLDER_FILES.record),
@@ -239,34 +239,6 @@ function jobsOf(lines: readonly string[]): ProbedVmDir['jobs'] {
     });
   }
   return jobs;
-}
-
-/** `1: POSIX  ADVISORY  WRITE 3456 fd:01:12345 0 EOF`; waiting locks have "->" and no holder. */
-function lockHoldersOf(lines: readonly string[]): Map<string, ReadonlySet<number>> {
-  const holders = new Map<string, Set<number>>();
-  for (const line of lines) {
-    const fields = line.trim().split(/\s+/);
-    if (fields[1] !== 'POSIX' || fields[3] !== 'WRITE') continue;
-    const inode = fields[5]?.split(':').at(-1);
-    if (inode !== undefined) holders.set(inode, (holders.get(inode) ?? new Set()).add(Number(fields[4])));
-  }
-  return holders;
-}
-
-function listeningOf(lines: readonly string[]): Set<string> {
-  return new Set(lines.map((line) => utf8(line.trim().split(/\s+/).slice(7).join(' '))));
-}
-
-/** proc(5): the name in parentheses may hold anything, so fields are counted from the last one. */
-function processesOf(lines: readonly string[]): Map<number, ProbedProcess> {
-  const processes = new Map<number, ProbedProcess>();
-  for (const line of lines) {
-    const end = line.lastIndexOf(')');
-    if (end < 0) continue;
-    const fields = line.slice(end + 2).split(' ');
-    processes.set(Number.parseInt(line, 10), { state: fields[0] ?? '', startTicks: Number(fields[19]) });
-  }
-  return processes;
 }
 
 function strangersOf(sections: readonly Section[]): Map<number, string[]> {

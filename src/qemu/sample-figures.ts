@@ -5,14 +5,15 @@ import type { InterfaceReading } from './agents.ts';
 import { byteFigures } from './sample-bytes.ts';
 import type { HostLook, SeenUsage } from './sample-host.ts';
 import type { Answer, DiskCounters, MonitorReading, PacketCounters, QueryFailure } from './sample-monitor.ts';
+import { type Tap, tapFigures } from './sample-taps.ts';
 
 /**
  * FirstSample: rates need two looks, and this was the first of its series. IntervalTooShort: the two looks are so
  * near that the kernel's clock ticks would be most of the figure. MonitorUnresponsive: QEMU did not answer in time.
  * QEMUTooOld: this QEMU does not know the question. NotAttached: it has no such device. NoOperations: a latency is
  * a mean over operations, and there were none. CounterReset: the device was replaced meanwhile.
- * CounterMayHaveWrapped: packets are counted modulo 65,536. NoByteCounters: user-mode networking counts none, and no
- * guest agent is connected. GuestAgentSilent: one is, and did not answer at once. GuestDriverAbsent: the guest has not
+ * CounterMayHaveWrapped: packets are counted modulo 65,536. NoByteCounters: user-mode networking counts none, or
+ * which interface of the host leads to the guest is not known, and no guest agent is connected. GuestAgentSilent: one is, and did not answer at once. GuestDriverAbsent: the guest has not
  * set the device up. GuestDoesNotReport: its balloon driver is silent, or its agent does not know the interface.
  * SharedThread: the vCPUs share one host thread. HostDoesNotTell: the host has no such figure.
  */
@@ -37,6 +38,8 @@ export interface VmLook {
   readonly monitor?: MonitorReading | undefined;
   /** Absent where no guest agent is connected; `late` where it did not answer at once. */
   readonly interfaces?: InterfaceReading | 'late' | undefined;
+  /** By network, the host's end of it, where there is one and it is known. */
+  readonly taps?: ReadonlyMap<string, Tap> | undefined;
 }
 
 export interface Looks {
@@ -97,7 +100,7 @@ export function sampleOf(looks: Looks): Sample {
     ...(cpu === undefined ? {} : { cpu }),
     memory: memoryFigures(looks, missing),
     disks: diskFigures(looks, elapsedMs !== undefined, missing),
-    networks: networkFigures(looks, missing),
+    networks: networkFigures(looks, elapsedMs, missing),
   };
   const unavailable = missing.list();
   return unavailable.length === 0 ? sample : { ...sample, unavailable };
@@ -232,21 +235,36 @@ function diskRates(metric: string, { from, to, elapsedMs }: DiskSpan, missing: M
   };
 }
 
-function networkFigures({ spec, before, now, packets }: Looks, missing: Missing): Sample['networks'] {
+function networkFigures(looks: Looks, elapsedMs: number | undefined, missing: Missing): Sample['networks'] {
+  const { spec, before, now } = looks;
   if (now.monitor === undefined) {
     if (spec.networks.length > 0) missing.add('networks', 'MonitorUnresponsive');
     return undefined;
   }
   return spec.networks.map(({ name, mac }) => {
-    const { figures: bytes, lacks } = byteFigures(mac, now.interfaces, before);
-    if (lacks !== undefined) missing.add(`networks[${name}].${lacks.figure}`, lacks.reason);
-    // Without a second reading this is the first sample, which `rates` has told already.
-    if (packets === undefined) return { name, ...bytes };
-    const rates = packetRates(packets.from.get(name), packets.to.get(name));
-    if (typeof rates === 'object') return { name, ...bytes, ...rates };
-    missing.add(`networks[${name}].packets`, rates);
-    return { name, ...bytes };
+    const tap = now.taps?.get(name);
+    if (tap === undefined) return { name, ...figuresWithoutTap(looks, { name, mac }, missing) };
+    const span = elapsedMs === undefined ? undefined : { from: before?.taps?.get(name), elapsedMs };
+    const { figures, lacks } = tapFigures(tap, span);
+    if (lacks !== undefined) missing.add(`networks[${name}].rates`, lacks);
+    return { name, ...figures };
   });
+}
+
+/** Bytes as the guest's agent counts them, packets as the device does. */
+function figuresWithoutTap(
+  { before, now, packets }: Looks,
+  { name, mac }: { readonly name: string; readonly mac: string },
+  missing: Missing,
+): object {
+  const { figures: bytes, lacks } = byteFigures(mac, now.interfaces, before);
+  if (lacks !== undefined) missing.add(`networks[${name}].${lacks.figure}`, lacks.reason);
+  // Without a second reading this is the first sample, which `rates` has told already.
+  if (packets === undefined) return bytes;
+  const rates = packetRates(packets.from.get(name), packets.to.get(name));
+  if (typeof rates === 'object') return { ...bytes, ...rates };
+  missing.add(`networks[${name}].packets`, rates);
+  return bytes;
 }
 
 type PacketAnswer = Answer<PacketCounters> | undefined;

@@ -13,6 +13,7 @@ import type { QmpClient } from './qmp.ts';
 import { LONGEST_PACKET_INTERVAL_MS, type PacketReadings, sampleOf, type VmLook } from './sample-figures.ts';
 import { type HostLook, lookAtProcesses } from './sample-host.ts';
 import { type Answer, type PacketCounters, readMonitor, readPackets, startGuestPolling } from './sample-monitor.ts';
+import { tapsOf } from './sample-taps.ts';
 
 export interface SampleTarget {
   /** What the result is keyed by. */
@@ -89,14 +90,17 @@ export class Sampler {
   }
 
   async #look(targets: readonly SampleTarget[], signal: AbortSignal): Promise<Map<string, VmLook>> {
-    const pids = targets.map(({ pid }) => pid);
+    const questions = targets.map(({ pid, spec }) => ({
+      pid,
+      taps: spec.networks.some(({ bridge }) => bridge !== undefined),
+    }));
     const [host, readings, interfaces] = await Promise.all([
-      lookAtProcesses(this.#shell, pids, signal),
+      lookAtProcesses(this.#shell, questions, signal),
       Promise.all(targets.map((target) => this.#ask(target, (client) => readMonitor(client, target.spec)))),
       Promise.all(targets.map(({ folder, pid }) => this.#agents.interfaces(folder, pid))),
     ]);
     const looks = new Map<string, VmLook>();
-    for (const [index, { key, pid, startTicks }] of targets.entries()) {
+    for (const [index, { key, pid, startTicks, folder, spec }] of targets.entries()) {
       const process = host.processes.get(pid);
       if (process !== undefined && (startTicks ?? process.startTicks) === process.startTicks)
         looks.set(key, {
@@ -104,6 +108,7 @@ export class Sampler {
           process,
           monitor: readings[index],
           interfaces: interfaces[index],
+          taps: tapsOf(spec.networks, folder, process.taps),
         });
     }
     return looks;

@@ -25,6 +25,9 @@ interface Extent {
   readonly flags: number;
 }
 
+/** busybox looks for a volume's label in the first 68 KiB, and finds none where there is less. Source: its volume_id. */
+const LEAST_SECTORS = 36;
+
 /**
  * @param label of the volume, at most 16 characters
  * @param files few enough for their directory to fill no more than a sector; names as they shall be read
@@ -37,10 +40,11 @@ export function isoImage(label: string, files: readonly IsoFile[]): Buffer {
     sector += Math.ceil(content.length / SECTOR);
     return { name, content, sector: at };
   });
-  const image = Buffer.alloc(sector * SECTOR);
+  const sectors = Math.max(sector, LEAST_SECTORS);
+  const image = Buffer.alloc(sectors * SECTOR);
   const put = (at: number, bytes: Uint8Array) => image.set(bytes, at * SECTOR);
-  put(AT.primary, descriptor(1, label, sector));
-  put(AT.joliet, descriptor(2, label, sector));
+  put(AT.primary, descriptor(1, label, sectors));
+  put(AT.joliet, descriptor(2, label, sectors));
   put(AT.end, header(255));
   for (const [index, root] of [AT.primaryRoot, AT.jolietRoot].entries()) {
     put(AT.paths + 2 * index, pathTable(root, 'LE'));

@@ -12,7 +12,7 @@ export function seedImage(content: SeedContent): Buffer {
  * Keys and hostname are in the meta-data whatever the user data is, so that they hold beside a person's own; the
  * generated user data repeats them for guests that read that alone.
  */
-function seedFiles({ instanceID, hostname, sshAuthorizedKeys, userData, networkData }: SeedContent) {
+function seedFiles({ instanceID, hostname, user, sshAuthorizedKeys, userData, networkData }: SeedContent) {
   const metaData = [
     `instance-id: ${quoted(instanceID)}`,
     `local-hostname: ${quoted(hostname)}`,
@@ -21,6 +21,7 @@ function seedFiles({ instanceID, hostname, sshAuthorizedKeys, userData, networkD
   const generated = [
     '#cloud-config',
     `hostname: ${quoted(hostname)}`,
+    ...(user === undefined ? [] : defaultUser(user)),
     ...listed('ssh_authorized_keys', sshAuthorizedKeys),
   ];
   const files = [
@@ -28,6 +29,14 @@ function seedFiles({ instanceID, hostname, sshAuthorizedKeys, userData, networkD
     { name: 'user-data', content: bytesOf(userData ?? lines(generated)) },
   ];
   return networkData === undefined ? files : [...files, { name: 'network-config', content: bytesOf(networkData) }];
+}
+
+/**
+ * Renames the image's default user, who keeps groups and rights; as a text instead of a name's object it is deprecated.
+ * Images let root in only where they are told. Source: cloud-init's cc_users_groups and cc_ssh.
+ */
+function defaultUser(name: string): string[] {
+  return ['user:', `  name: ${quoted(name)}`, ...(name === 'root' ? ['disable_root: false'] : [])];
 }
 
 function lines(list: readonly string[]): string {

@@ -55,6 +55,7 @@ const launchSpecSchema = z.object({
   cloudInit: z
     .object({
       hostname: z.string(),
+      user: z.string().optional(),
       userData: z.string().optional(),
       networkData: z.string().optional(),
       sshAuthorizedKeys: z.string().optional(),

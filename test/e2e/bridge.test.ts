@@ -1,14 +1,18 @@
 /** Guests on real bridges of this machine: what is joined to them is read from the kernel. Only root may make one. */
 import { execFileSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import type { Manifest } from '../../src/api/admission.ts';
 import { TestConsole } from '../guests/console.ts';
 import { linuxGuest } from '../guests/linux.ts';
 import { bridgeName, ip, makeBridge, NET, portsOf, requireRoot, untilJoined } from './support/bridges.ts';
 import { isAlive, kill } from './support/process.ts';
-import { conditionOf, Rig, readyOf } from './support/rig.ts';
+import { conditionOf, manifest, Rig, readyOf } from './support/rig.ts';
+import { until } from './support/wait.ts';
 
 const joined = (bridge: string) => ({ networks: [{ name: 'net0', bridge: { name: bridge } }] });
 const allowing = (...allowedBridges: readonly string[]) => ({ host: { allowedBridges } });
@@ -94,4 +98,37 @@ test('a Linux guest and the bridge reach each other', async ({ onTestFinished })
   console.say(`ifconfig eth0 ${net}.2 netmask 255.255.255.0; ping -c 2 ${net}.1; echo pinged $((20 + 3))`);
   await console.hears(/pinged 23/);
   expect(console.heard).toMatch(/2 packets transmitted, 2 packets received, 0% packet loss/);
+
+  const sink = createServer((socket) => socket.on('error', () => undefined).resume()).listen(0, `${net}.1`);
+  onTestFinished(async () => void sink.close());
+  await once(sink, 'listening');
+  console.say(`nc ${net}.1 ${(sink.address() as AddressInfo).port} </dev/zero &`);
+  const tap = await untilJoined(bridge);
+  const before = countersOf(tap);
+  const figures = await figuresOf(rig, 'linux');
+  const after = countersOf(tap);
+  // What the guest received, the host sent.
+  expect(figures.receiveBytes).toBeGreaterThanOrEqual(before.tx.bytes);
+  expect(figures.receiveBytes).toBeLessThanOrEqual(after.tx.bytes);
+  expect(figures.transmitBytes).toBeGreaterThanOrEqual(before.rx.bytes);
+  expect(figures.transmitBytes).toBeLessThanOrEqual(after.rx.bytes);
+  expect(figures.transmitBytesPerSecond).toBeGreaterThan(5 * (figures.receiveBytesPerSecond ?? 0));
+  expect(figures.receivePacketsPerSecond).toBeGreaterThan(0);
+  expect(figures.transmitPacketsPerSecond).toBeGreaterThan(0);
 });
+
+/** The host's own view, as people read it. */
+function countersOf(tap: string): Readonly<Record<'rx' | 'tx', { readonly bytes: number }>> {
+  return JSON.parse(ip('-s', '-j', 'link', 'show', 'dev', tap).toString())[0].stats64;
+}
+
+/** Of its only network, in a sample that has rates. */
+async function figuresOf(rig: Rig, virtualMachineName: string) {
+  const spec = { virtualMachineName, intervalSeconds: 1, until: new Date(Date.now() + 60_000).toISOString() };
+  const metadata = { name: 'watch', namespace: 'default' };
+  await rig.store.create(manifest('VirtualMachineMonitor', metadata, spec) as Manifest<'VirtualMachineMonitor'>);
+  const latest = async () =>
+    (await rig.store.get('VirtualMachineMonitor', metadata))?.status?.samples?.at(-1)?.sample.networks?.[0];
+  const found = await until('a sample with rates', latest, (one) => (one?.transmitBytesPerSecond ?? 0) > 0);
+  return found ?? { name: '' };
+}

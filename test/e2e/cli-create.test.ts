@@ -1,5 +1,6 @@
 /** create: a machine without a manifest; one is written all the same. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
@@ -28,9 +29,9 @@ test('an image and a key make a running machine, and a manifest that says the sa
   const rig = rigOf();
   const image = writeSparseTiny(rig.path('images', 'base.raw'));
   const words = ['--image', image, '--disk-size', '8Mi', '--memory', '64Mi', '--vcpus', '1', '--forward', '80'];
-  const { stdout, stderr } = await rig.ok(['create', 'web-1', ...words, '--ssh-key', keyFile(rig)]);
+  const { stdout, stderr } = await rig.ok(['create', 'web-1', ...words, '--ssh-key', keyFile(rig), '--user', 'ada']);
   expect(stdout).toBe(`${WEB} created\n`);
-  expect(stderr).toMatch(/ssh USER@web-1/);
+  expect(stderr).toMatch(/to log in, also while the guest still boots: .* ssh web-1\n/);
   expect(await runState(rig.folder('web-1'))).toBe('running');
   expect(imageInfo(join(rig.folder('web-1'), 'root.qcow2'))).toMatchObject({
     format: 'qcow2',
@@ -42,7 +43,7 @@ test('an image and a key make a running machine, and a manifest that says the sa
     spec: { vcpus: number; cloudInit: unknown };
     status: { interfaces: { forwards: { guestPort: number }[] }[] };
   };
-  expect([vm.spec.vcpus, vm.spec.cloudInit]).toEqual([1, { sshAuthorizedKeys: [KEY] }]);
+  expect([vm.spec.vcpus, vm.spec.cloudInit]).toEqual([1, { user: 'ada', sshAuthorizedKeys: [KEY] }]);
   expect(vm.status.interfaces[0]?.forwards[0]?.guestPort).toBe(80);
   const again = await rig.run(['create', 'web-1', '--image', image]);
   expect([again.code, again.stderr]).toEqual([4, expect.stringContaining('already exists')]);
@@ -58,6 +59,21 @@ test('--dry-run prints a manifest that apply takes, and writes nothing', async (
   await rig.ok(['apply', '-f', rig.path('web-1.yaml')]);
   expect(qemusBelow(rig.vmDir)).toEqual([]);
   expect(existsSync(rig.folder('web-1'))).toBe(true);
+});
+
+test('the user is the caller by name, unless it is said or user data says who there is', async () => {
+  const rig = rigOf();
+  writeFileSync(rig.path('user-data'), '#cloud-config\n');
+  const cloudInit = async (...words: readonly string[]) => {
+    const { stdout } = await rig.ok(['create', 'web-1', '--image', '/a.qcow2', '--dry-run', ...words]);
+    return parse(stdout).spec.cloudInit;
+  };
+  const key = ['--ssh-key', keyFile(rig)];
+  expect(await cloudInit(...key)).toEqual({ user: userInfo().username, sshAuthorizedKeys: [KEY] });
+  expect(await cloudInit('--user', 'ada')).toEqual({ user: 'ada' });
+  const own = ['--user-data', rig.path('user-data')];
+  expect(await cloudInit(...key, ...own)).toEqual({ userData: '#cloud-config\n', sshAuthorizedKeys: [KEY] });
+  expect(await cloudInit(...own, '--user', 'ada')).toEqual({ user: 'ada', userData: '#cloud-config\n' });
 });
 
 test.each([

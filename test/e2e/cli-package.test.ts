@@ -1,27 +1,14 @@
 /** The package as an ordinary user has it: the tarball, installed in an empty folder, gives a running Linux. */
 import { execFile } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, copyFileSync, existsSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { linuxGuest } from '../guests/linux.ts';
 import { ordinaryUser } from '../ordinary-user.mjs';
-import { packTarball } from '../tarball.mjs';
+import { INSTALL_MS, installed } from './support/installed.ts';
 
 const run = promisify(execFile);
-const INSTALL_MS = 240_000;
-
-/** An empty folder with the package in it, for everybody to read. */
-async function installed(): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), 'installed-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  chmodSync(folder, 0o755);
-  writeFileSync(join(folder, 'package.json'), '{}');
-  const options = ['--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
-  await run('npm', ['install', ...options, packTarball(folder)], { cwd: folder, timeout: INSTALL_MS });
-  return folder;
-}
 
 /** The sample disk is built once for all tests; that an ordinary user can build it has a test of its own. */
 async function withGuestCache(home: string): Promise<void> {
@@ -37,7 +24,7 @@ async function withGuestCache(home: string): Promise<void> {
 test(
   'quickstart of the installed package shows a prompt, get shows it running, --remove takes it away',
   async () => {
-    const folder = await installed();
+    const folder = await installed((work) => onTestFinished(work));
     const user = ordinaryUser();
     onTestFinished(() => user.remove());
     await withGuestCache(user.home);

@@ -127,3 +127,19 @@ test('a damaged row of the store is told, the controller stays, and goes on once
   expect((await rig.ok(['get', 'qvm', 'web-1'])).stdout).toContain('Running');
   expect(qemusBelow(rig.vmDir)).toEqual(pids);
 });
+
+test('annotate --wait ends when the running controller has taken the annotation in', async () => {
+  const rig = new CliRig(onTestFinished);
+  await rig.controller(onTestFinished);
+  await rig.ok(['apply', '--wait', '-f', rig.manifest('web-1')]);
+  const paused = async () => {
+    const { status } = JSON.parse((await rig.ok(['get', 'qvm', 'web-1', '-o', 'json'])).stdout);
+    return status.conditions.some(({ type }: { type: string }) => type === 'ReconcilePaused');
+  };
+  for (let round = 0; round < 3; round += 1) {
+    await rig.ok(['annotate', 'qvm', 'web-1', 'qemu-operator.dev/paused=true', '--wait']);
+    expect(await paused()).toBe(true);
+    await rig.ok(['annotate', 'qvm', 'web-1', 'qemu-operator.dev/paused-', '--wait']);
+    expect(await paused()).toBe(false);
+  }
+});

@@ -5,7 +5,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
@@ -105,10 +105,14 @@ const running = ({ rig }: Scene) => rig.untilRunning(NAME, PATIENCE_MS);
 const stopped = ({ rig }: Scene) => rig.untilSettled(NAME, 'Stopped', PATIENCE_MS);
 const gone = ({ rig }: Scene) => rig.untilGone(NAME, PATIENCE_MS);
 const image = (rig: Rig) => rig.path('images', `${NAME}.raw`);
+/** What a disk is copied from. */
+const template = (rig: Rig) => rig.path('images', 'template.raw');
+const TEMPLATE = Buffer.alloc(2 * 1024 * 1024, 'template');
 const spec = (rig: Rig) => ({
   disks: [
     { name: 'root', path: image(rig), format: 'raw' },
     { name: 'data', size: '4Mi' },
+    { name: 'copy', size: '4Mi', image: { path: template(rig) } },
   ],
   powerOff: { mode: 'Hard' },
   updateStrategy: { type: 'Restart' },
@@ -187,6 +191,7 @@ async function live(onFinished: OnFinished, mortal: boolean): Promise<{ rests: R
   const host = { local: {}, vmDir, allowedPaths: ['/'], metricsIntervalSeconds: 0 };
   await store.create(manifest('Host', { name: 'localhost' }, host) as Manifest<'Host'>);
   writeSparseTiny(image(rig));
+  writeFileSync(template(rig), TEMPLATE);
   const relay = new Relay([storeDir, path], mortal);
   onFinished(() => relay.end());
   relay.start();
@@ -205,7 +210,7 @@ async function live(onFinished: OnFinished, mortal: boolean): Promise<{ rests: R
 async function restOf({ rig }: Scene, act: string, counter: string): Promise<Rest> {
   const folder = rig.folder(NAME);
   const qemusNow = qemusBelow(folder).length;
-  const disks = existsSync(join(folder, 'data.qcow2')) ? [join(folder, 'data.qcow2')] : [];
+  const disks = ['data', 'copy'].map((name) => join(folder, `${name}.qcow2`)).filter((path) => existsSync(path));
   return {
     act,
     qemuStarts: existsSync(counter) ? readFileSync(counter, 'utf8').split('\n').length - 1 : 0,
@@ -235,6 +240,7 @@ test('a controller that is killed at each effect of a life changes nothing of it
   console.log(`proof: kill points on real QEMU: ${effects.length} effects, ${kills.length} kills`);
   expect(killed.rests).toEqual(undisturbed.rests);
   const marked = undisturbed.rests.find(({ act }) => act === 'stop')?.hashes;
+  expect(marked).toHaveLength(3);
   expect(marked).toEqual(undisturbed.rests.find(({ act }) => act === 'stop the adopted')?.hashes);
   expect(kills.length).toBeGreaterThanOrEqual(Math.max(KILLS, effects.length));
   const died = new Set(kills.map((kill) => kill.slice(kill.indexOf(' ') + 1)));

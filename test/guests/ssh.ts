@@ -1,4 +1,7 @@
-/** The sample Linux guest with an SSH server: Debian's dropbear and its libraries laid over its first file system. */
+/**
+ * The sample Linux guest with an SSH server: Debian's dropbear and its libraries laid over its first file system. As a
+ * cloud image it knows nobody, and takes name, user, keys and a script from the NoCloud seed.
+ */
 import { execFile } from 'node:child_process';
 import {
   mkdtempSync,
@@ -70,23 +73,48 @@ LD_LIBRARY_PATH=/ssh; export LD_LIBRARY_PATH
 exec /ssh/ld-linux-x86-64.so.2 /ssh/dropbear -F -E -s -R -P /run/dropbear.pid
 `;
 
-/** Started beside the shell on the serial line; its host key is made anew at each boot. */
-function settings(inittab: string, publicKey: string): Entry[] {
-  return [
-    file('etc/inittab', `${inittab}::respawn:/ssh/start\n`),
-    file('ssh/start', START, 0o755),
-    folder('etc/dropbear'),
-    folder('root', 0o700),
-    folder('root/.ssh', 0o700),
-    file('root/.ssh/authorized_keys', publicKey, 0o600),
-  ];
+/** As build-linux-guest.sh has it, and the server beside the shell; its host key is made anew at each boot. */
+function inittab(...more: readonly string[]): Entry {
+  const lines = ['::sysinit:/etc/rc', ...more, 'ttyS0::respawn:-/bin/sh', '::respawn:/ssh/start', ACPI, ''];
+  return file('etc/inittab', lines.join('\n'));
 }
 
-/** As build-linux-guest.sh has it. */
-const INITTAB = `::sysinit:/etc/rc
-ttyS0::respawn:-/bin/sh
-::respawn:/sbin/acpid -f -c /etc/acpi -a /etc/acpid.conf -l /var/log/acpid.log
+const ACPI = '::respawn:/sbin/acpid -f -c /etc/acpi -a /etc/acpid.conf -l /var/log/acpid.log';
+const SERVER = [file('ssh/start', START, 0o755), folder('etc/dropbear')];
+
+function owned(publicKey: string): Entry[] {
+  const keys = file('root/.ssh/authorized_keys', publicKey, 0o600);
+  return [inittab(), ...SERVER, folder('root', 0o700), folder('root/.ssh', 0o700), keys];
+}
+
+/** What these tests need of cloud-init. The user of the image is called debian. */
+const SEED = `#!/bin/sh
+mkdir -p /seed
+# The kernel finds disks by and by.
+for second in 1 2 3 4 5 6 7 8 9; do
+  seed=$(findfs LABEL=cidata) && mount -o ro "$seed" /seed && break
+  sleep 1
+done
+value() { sed -n "s/^$2: \\"\\(.*\\)\\"$/\\1/p" "/seed/$1"; }
+hostname "$(value meta-data local-hostname)"
+user=$(value user-data '  name'); user=\${user:-debian}
+home=/home/$user
+case $user in
+  root) home=/root; grep -q '^disable_root: false$' /seed/user-data || exit 0 ;;
+  *) echo "$user:x:1000:1000::$home:/bin/sh" >>/etc/passwd; echo "$user:x:1000:" >>/etc/group ;;
+esac
+mkdir -p "$home/.ssh"
+sed -n '/^public-keys:/,$s/^  - "\\(.*\\)"$/\\1/p' /seed/meta-data >"$home/.ssh/authorized_keys"
+chown -R "$user" "$home"
+chmod -R go= "$home"
+case $(head -c 2 /seed/user-data) in '#!') cp /seed/user-data /run/script; chmod 700 /run/script; /run/script ;; esac
 `;
+
+/** @param agent whether the guest agent runs */
+function seeded(agent: boolean): Entry[] {
+  const more = agent ? ['::once:/etc/agent'] : [];
+  return [inittab('::sysinit:/etc/seed', ...more), ...SERVER, file('etc/seed', SEED, 0o755), folder('home')];
+}
 
 const SYSLINUX = `DEFAULT linux
 PROMPT 0
@@ -124,9 +152,23 @@ async function server(): Promise<string> {
  * @param path the raw image to make
  */
 export async function writeSshGuest(path: string, publicKey: string): Promise<void> {
+  await write(path, owned(publicKey));
+}
+
+/**
+ * Makes a cloud image: a guest that nobody knows until it has read its seed.
+ * @param path the qcow2 image to make
+ */
+export async function writeCloudGuest(path: string, options: { readonly agent: boolean }): Promise<void> {
+  await write(`${path}.raw`, seeded(options.agent));
+  await run('qemu-img', ['convert', '-q', '-f', 'raw', '-O', 'qcow2', `${path}.raw`, path]);
+  rmSync(`${path}.raw`);
+}
+
+async function write(path: string, settings: readonly Entry[]): Promise<void> {
   const [image, overlay] = [await linuxGuest(), await server()];
   await run('qemu-img', ['convert', '-q', '-O', 'raw', image, path]);
-  const parts = { 'settings.gz': gzipSync(archive(settings(INITTAB, publicKey))), 'syslinux.cfg': SYSLINUX };
+  const parts = { 'settings.gz': gzipSync(archive(settings)), 'syslinux.cfg': SYSLINUX };
   const env = { ...process.env, MTOOLS_SKIP_CHECK: '1' };
   await run('mcopy', ['-o', '-i', path, overlay, '::server.gz'], { env });
   for (const [name, content] of Object.entries(parts)) {

@@ -29,6 +29,8 @@ const edit = fc.oneof(
     cloudInit: fc.constantFrom<Fields | null>(
       null,
       { hostname: 'a', userData: null, userDataSecretRef: null },
+      { user: 'ada', userData: null, userDataSecretRef: null },
+      { user: null },
       { hostname: null, userData: 'x', userDataSecretRef: null },
       { userData: 'y', userDataSecretRef: null, sshAuthorizedKeys: [KEY] },
       { userData: null, userDataSecretRef: { name: 'web-1', key: 'user-data' } },

@@ -95,6 +95,23 @@ describe('what a process was started with', () => {
   });
 });
 
+describe('the user', () => {
+  const path = 'spec.cloudInit.user';
+
+  test('is in generated user data, and a change of it; user data of one’s own is not told', () => {
+    expect(pendingChanges(launched({}), launched({ user: 'ada' }))).toEqual([{ path, to: 'ada' }]);
+    expect(pendingChanges(launched({ user: 'ada' }), launched({ user: 'root' }))).toEqual([
+      { path, from: 'ada', to: 'root' },
+    ]);
+    const userData = '#!/bin/sh';
+    expect(pendingChanges(launched({ userData }), launched({ userData, user: 'ada' }))).toEqual([]);
+  });
+
+  test.each(['Ada', '9a', 'a b', 'a:b', '-a', ''])('%j is none', (user) => {
+    expect(() => parseManifest(vmDocument({ cloudInit: { user } }))).toThrow(path);
+  });
+});
+
 describe('a change', () => {
   const secret = { userDataSecretRef: { name: 'web', key: 'user-data' } };
 

@@ -26,11 +26,13 @@ const MACHINE: MachineFacts = {
   user: 'alice',
   uid: 1000,
   packageManager: 'apt-get',
+  tools: ['curl', 'ip'],
   openFiles: 524_288,
   vmDir: FOLDER,
   store: FOLDER,
   bridgeHelper: { path: '/usr/lib/qemu/qemu-bridge-helper', uid: 0, mode: 0o4755 },
   bridgeRules: ['allow br0'],
+  tun: 'open',
   bridges: ['br0'],
   oomdUnits: [],
   groups: new Map(),
@@ -81,6 +83,7 @@ describe('checks', () => {
     facts: { ...FACTS, kvm: { works: true, reason: '' }, qemu: { ...FACTS.qemu, [architecture]: undefined } },
   });
   const kvm = (reason: string): Given => ({ facts: { ...FACTS, kvm: { works: false, reason } } });
+  const BY_URL = withVms({ disks: [{ name: 'root', image: { url: 'https://images.example/a.qcow2' } }] });
   const bridged = (machine: Partial<MachineFacts>): Given => ({
     machine,
     store: { hosts: [someHostWithBridges()], vms: [], problems: [] },
@@ -168,13 +171,36 @@ describe('checks', () => {
     ],
     ['few files', { machine: { openFiles: 1024 } }, [['open-files', 'warning', /LimitNOFILE/]]],
     ['systemd-oomd', { machine: { oomdUnits: ['user.slice'] } }, [['oomd', 'warning', /user\.slice/]]],
+    ['nothing that fetches images, and no machine that needs it', { machine: { tools: [] } }, []],
+    ['wget in place of curl', { ...BY_URL, machine: { tools: ['wget'] } }, []],
+    [
+      'nothing that fetches the image of a machine',
+      { ...BY_URL, machine: { tools: [] } },
+      [['fetch', 'problem', /curl, wget: command not found.* -> sudo apt-get install curl$/]],
+    ],
     ['a bridge that is fine', bridged({}), []],
     [
       'a helper without its right',
       bridged({ bridgeHelper: { path: '/h', uid: 0, mode: 0o755 } }),
       [['bridge-helper', 'problem', /sudo chmod u\+s '\/h'/]],
     ],
-    ['root needs no right', bridged({ uid: 0, bridgeHelper: { path: '/h', uid: 0, mode: 0o755 } }), []],
+    ['root needs no right and no helper', bridged({ uid: 0, bridgeHelper: undefined, bridgeRules: [] }), []],
+    [
+      "root's guests are joined by ip",
+      bridged({ uid: 0, tools: ['curl'] }),
+      [['ip', 'problem', /-> apt-get install iproute2$/]],
+    ],
+    [
+      'without ip some addresses stay unknown',
+      bridged({ tools: ['curl'] }),
+      [['ip', 'warning', /-> sudo apt-get install iproute2$/]],
+    ],
+    [
+      'a tun device for root alone',
+      bridged({ tun: 'closed' }),
+      [['tun', 'problem', /by alice.* -> sudo chmod a\+rw \/dev\/net\/tun$/]],
+    ],
+    ['no tun device', bridged({ tun: 'absent' }), [['tun', 'problem', /modprobe tun/]]],
     ['no helper', bridged({ bridgeHelper: undefined }), [['bridge-helper', 'problem', /not installed/]]],
     ['no such bridge', bridged({ bridges: [] }), [['bridge', 'problem', /ip link add name br0/]]],
     ['a bridge that is not allowed', bridged({ bridgeRules: ['allow br1'] }), [['bridge', 'problem', /allow br0/]]],

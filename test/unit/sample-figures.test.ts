@@ -70,6 +70,7 @@ function look({ uptimeMs = 10_000, cpuTicks = 0, threads = [0, 0], ...rest }: Lo
         [11, threads[0]],
         [12, threads[1]],
       ]),
+      taps: new Map(),
     },
     monitor: 'monitor' in rest ? rest.monitor : monitor(uptimeMs),
   };
@@ -159,6 +160,29 @@ describe('bytes of the network, as the guest counts them', () => {
   test.each(rows)('%s', (_what, to, earlier, figures, lacks) => {
     const found = byteFigures(MAC.toUpperCase(), to, earlier);
     expect([found.figures, found.lacks && [found.lacks.figure, found.lacks.reason]]).toEqual([figures, lacks]);
+  });
+
+  test('are the host’s where it has an interface of the guest, whatever the agent says', () => {
+    const counted = (bytes: number) =>
+      new Map([['net0', { receivedBytes: bytes, sentBytes: 0, receivedPackets: 0, sentPackets: 0 }]]);
+    const before = { ...former(reading(1, 1)), taps: counted(0) };
+    const sample = sampleOf({
+      spec,
+      before,
+      now: { ...look({ uptimeMs: 12_000 }), interfaces: reading(1, 5), taps: counted(500) },
+    });
+    expect(sample.networks).toEqual([
+      {
+        name: 'net0',
+        receiveBytes: 0,
+        transmitBytes: 500,
+        receiveBytesPerSecond: 0,
+        transmitBytesPerSecond: 250,
+        receivePacketsPerSecond: 0,
+        transmitPacketsPerSecond: 0,
+      },
+    ]);
+    expect(sample.unavailable?.filter(({ metric }) => metric.startsWith('networks'))).toEqual([]);
   });
 
   test('stand in the sample', () => {

@@ -71,6 +71,14 @@ describe('the files', () => {
     });
   });
 
+  test.each([
+    ['ada', { hostname: 'web-1', user: { name: 'ada' } }],
+    ['root', { hostname: 'web-1', user: { name: 'root' }, disable_root: false }],
+  ])('the user %s, where nobody has user data of their own', (user, expected) => {
+    expect(parse(texts({ ...BASE, user })['user-data'] ?? '')).toEqual(expected);
+    expect(texts({ ...BASE, user, userData: 'x' })['user-data']).toBe('x');
+  });
+
   test("a person's user data and network data as they are, the keys in the meta-data", () => {
     const userData = '#!/bin/sh\r\necho größer\r\n';
     const files = texts({ ...BASE, sshAuthorizedKeys: [KEY], userData, networkData: 'version: 2\n' });
@@ -88,6 +96,10 @@ describe('the files', () => {
     const old = (text = '') => parse(text, { version: '1.1' }) as Record<string, unknown>;
     expect(old(files['meta-data'])['local-hostname']).toBe(hostname);
     expect(old(files['user-data'])['hostname']).toBe(hostname);
+  });
+
+  test('a seed is as long as readers of labels look, however little is in it', () => {
+    expect(seedImage(BASE).length).toBeGreaterThanOrEqual(68 * 1024);
   });
 
   test('a seed boots nothing', async () => {

@@ -196,6 +196,13 @@ export const VOLUMES: readonly Row[] = [
     effect: seeds({ hostname: 'one' }, { hostname: 'other' }, 'meta-data', [/hostname: "one"/, /hostname: "other"/]),
   },
   {
+    leaf: 'VirtualMachine.spec.cloudInit.user',
+    effect: seeds({ user: 'ada' }, { user: 'root' }, 'user-data', [
+      /^user:\n {2}name: "ada"$/m,
+      /^user:\n {2}name: "root"\ndisable_root: false$/m,
+    ]),
+  },
+  {
     leaf: 'VirtualMachine.spec.cloudInit.userData',
     effect: seeds({ userData: '#!/bin/one' }, { userData: '#!/bin/other' }, 'user-data', [/^#!\/bin\/one$/, /other$/]),
   },

@@ -8,9 +8,9 @@ import { until } from './wait.ts';
 
 export const NET = '/sys/class/net';
 
-/** Where this fails, the bridges stay unproved: that is no success. */
+/** Where this fails, what needs them stays unproved: that is no success. */
 export function requireRoot(): void {
-  if (process.getuid?.() !== 0) throw new Error('only root may make a bridge: run this suite as root');
+  if (process.getuid?.() !== 0) throw new Error('only root may make bridges and users: run this suite as root');
 }
 
 export const ip = (...words: readonly string[]) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] });
