@@ -112,6 +112,7 @@ async function answerFor(context: Context, typed: Typed, current: string): Promi
 async function valuesOf(context: Context, typed: Typed, option: Option): Promise<Answer> {
   if (option.argChoices !== undefined) return option.argChoices.map((value) => ({ value }));
   if (option.long === '--namespace') return namespaces(context, typed);
+  if (option.long === '--host' || option.long === '--jump') return names(context, typed, 'Host');
   if (/<(file|path)(\.\.\.)?>/.test(option.flags)) return 'files';
   return /<dir>/.test(option.flags) ? 'dirs' : [];
 }
@@ -132,7 +133,12 @@ async function wordsFor(context: Context, typed: Typed, current: string): Promis
     case 'word':
       return targets(context, typed, current);
     case 'name': {
-      const found = /virtual machine/.test(argument.description) ? await names(context, typed, 'VirtualMachine') : [];
+      const kind = /virtual machine/.test(argument.description)
+        ? 'VirtualMachine'
+        : /of the Host/.test(argument.description)
+          ? 'Host'
+          : undefined;
+      const found = kind === undefined ? [] : await names(context, typed, kind);
       return found.filter(({ value }) => !positionals.includes(value));
     }
     case 'folder':

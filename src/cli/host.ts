@@ -16,7 +16,8 @@ export const declareHost: Declare = (command, context) => {
   declareShow(command, context);
   declareLogin(command, context);
   const remove = command
-    .command('remove <name>')
+    .command('remove')
+    .argument('<name>', 'name of the Host')
     .description('Delete a Host and its Secret once no machine names it; VMs and their files stay')
     .option('--orphan', 'do not wait for a host that cannot be reached: its marker stays there');
   addWaitOptions(remove, 'wait until it is gone (default: true)');
@@ -24,7 +25,8 @@ export const declareHost: Declare = (command, context) => {
     removeHost(context, name, self.optsWithGlobals<RemoveOptions>()),
   );
   const claim = command
-    .command('claim <name>')
+    .command('claim')
+    .argument('<name>', 'name of the Host')
     .description('Settle whose a VM folder is, or which machine the Host means')
     .option('--take-over', 'take the VM folder over from another store, or although its marker was lost')
     .option('--accept-machine', 'the machine behind the address is another one, and is meant');
@@ -43,7 +45,9 @@ export const declareHost: Declare = (command, context) => {
 
 function declareAdd(command: Command, context: Context): void {
   const add = command
-    .command('add <name> [address]')
+    .command('add')
+    .argument('<name>', 'how the machine is to be called')
+    .argument('[address]', '[USER@]ADDRESS, or an alias of ~/.ssh/config (default: the name)')
     .description('Add a machine that is reached over SSH: logs in, shows its key, and makes the Host')
     .option('--user <name>', 'who logs in and runs QEMU (default: as ~/.ssh/config has it, else your own name)')
     .option('--port <number>', 'port of sshd (default: 22)')
@@ -68,7 +72,8 @@ function declareShow(command: Command, context: Context): void {
     .description('List the Hosts, as get qhost')
     .action(async (_options, self: Command) => getAll(context, 'Host', self.optsWithGlobals<Globals>()));
   command
-    .command('describe <name>')
+    .command('describe')
+    .argument('<name>', 'name of the Host')
     .description('Show all that is known of a Host, as describe qhost')
     .action(async (name: string, _options, self: Command) => {
       const options = self.optsWithGlobals<Globals>();
@@ -80,14 +85,16 @@ function declareShow(command: Command, context: Context): void {
 
 function declareLogin(command: Command, context: Context): void {
   command
-    .command('trust <name>')
+    .command('trust')
+    .argument('<name>', 'name of the Host')
     .description('Show the key that a host has now, and accept it in place of the known one')
     .option('--fingerprint <words>', 'accept this one and no other, without a question: SHA256:...')
     .action(async (name: string, _options, self: Command) =>
       trustKey(context, name, self.optsWithGlobals<TrustOptions>()),
     );
   const credentials = command
-    .command('credentials <name>')
+    .command('credentials')
+    .argument('<name>', 'name of the Host')
     .description('Replace the credentials of a host, once it has let you in with the new ones');
   addCredentialOptions(credentials);
   credentials.action(async (name: string, _options, self: Command) =>

@@ -6,6 +6,8 @@ import { CliError, EXIT } from './exit-codes.ts';
 import { parseVmNames, requireObject } from './resources.ts';
 import type { Session } from './session.ts';
 
+const LOGIN_MS = 30_000;
+
 export interface Place {
   readonly vm: VirtualMachine;
   readonly folder: string;
@@ -24,12 +26,10 @@ export async function placeOf(session: Session, word: string, namespace: string 
     const why = hostName === undefined ? 'spec.hostName names no Host' : `its Host ${hostName} does not exist`;
     throw new CliError(EXIT.failed, `${word} is nowhere: ${why}`);
   }
-  return {
-    vm,
-    folder: effectiveSpec(vm, host).folder,
-    shell: session.shellFor(host),
-    remote: host.spec.ssh !== undefined,
-  };
+  const [shell, remote] = [session.shellFor(host), host.spec.ssh !== undefined];
+  // What follows has little patience: the way there is made first.
+  if (remote) await shell.run(':', [], { timeoutMs: LOGIN_MS, signal: AbortSignal.timeout(LOGIN_MS) });
+  return { vm, folder: effectiveSpec(vm, host).folder, shell, remote };
 }
 
 /** A socket that nobody answers at: why, in words of the VM. */

@@ -138,6 +138,8 @@ export class ActionRunner {
     const { key, action, seenAt } = started;
     // Somebody else was faster: nothing failed, a new look decides anew.
     if (error instanceof ConflictError || error instanceof FencedError) return;
+    // The connection went away in the middle: what became of the action is for the next look to say.
+    if (error instanceof Error && LOST.has(error.name)) return;
     const signature = signatureOf(started, action);
     const before = this.#attempts.get(key);
     const failures = before?.signature === signature ? before.failures + 1 : 1;
@@ -148,6 +150,14 @@ export class ActionRunner {
     this.#attempts.set(key, { failures, signature, failure, notBefore: this.#scheduler.now() + delay });
   }
 }
+
+/** By name: the arms, which this room does not import, throw them. */
+const LOST: ReadonlySet<string> = new Set([
+  'HostUnreachableError',
+  'CredentialsInvalidError',
+  'HostKeyRefusedError',
+  'JumpHostInvalidError',
+]);
 
 export function servedBy({ metadata }: VirtualMachine): Served {
   return { key: keyOf(metadata), uid: metadata.uid, generation: metadata.generation };

@@ -39,14 +39,12 @@ export interface ControllerDependencies {
 export type ControllerEvent = LoopEvent & { readonly host: string };
 
 interface Running {
-  readonly uid: string;
-  readonly local: boolean;
+  /** As its loop was last woken for it. */
+  host: Host;
   readonly loop: HostLoop;
   readonly sampler: HostSampler;
   readonly driver: HostDriver;
   readonly subscription: Subscription;
-  /** What the loop was last woken for. */
-  asked: string;
 }
 
 const WATCH_RETRY_MS = 1_000;
@@ -119,7 +117,7 @@ class Controller {
       const monitors = (await this.#deps.store.list('VirtualMachineMonitor')).items;
       if (this.#abort.signal.aborted) return;
       const uids = new Set(hosts.map(({ metadata }) => metadata.uid));
-      for (const [name, { uid }] of this.#running) if (!uids.has(uid)) this.#endHost(name);
+      for (const [name, { host }] of this.#running) if (!uids.has(host.metadata.uid)) this.#endHost(name);
       for (const host of hosts) this.#onHost(host, false);
       for (const monitor of monitors) this.#onMonitor(monitor);
     } catch (error) {
@@ -129,11 +127,9 @@ class Controller {
   }
 
   #onHost(host: Host, deleted: boolean): void {
-    const { name, uid } = host.metadata;
-    const known = this.#running.get(name);
-    // What reached the one machine does not reach the other.
-    const isAnother = known?.uid !== uid || known.local !== isLocal(host);
-    if (known !== undefined && (deleted || isAnother)) this.#endHost(name);
+    const { name } = host.metadata;
+    const known = this.#running.get(name)?.host;
+    if (known !== undefined && (deleted || isAnother(known, host))) this.#endHost(name);
     if (deleted) void this.#wakeUnplaced();
     else if (this.#running.has(name)) this.#wakeHost(host);
     else this.#startHost(host);
@@ -142,15 +138,20 @@ class Controller {
   /** Our own status writes come back as changes; only what people and tools wrote is worth a look at everything. */
   #wakeHost(host: Host): void {
     const running = this.#running.get(host.metadata.name);
-    const asked = askedOf(host);
-    if (running === undefined || running.asked === asked) return;
-    running.asked = asked;
+    if (running === undefined || askedOf(running.host) === askedOf(host)) return;
+    running.host = host;
     running.loop.wake();
+    this.#wakeBehind();
+  }
+
+  /** The way to a Host behind others may be another one now. */
+  #wakeBehind(): void {
+    for (const { host, loop } of this.#running.values()) if (host.spec.ssh?.jumpHostName !== undefined) loop.wake();
   }
 
   #startHost(host: Host): void {
     const { store, driverFor, secrets, scheduler, options } = this.#deps;
-    const { name, uid } = host.metadata;
+    const { name } = host.metadata;
     const driver = driverFor(host);
     const shared = { store, driver, hostName: name, ...(scheduler === undefined ? {} : { scheduler }) };
     const loop = new HostLoop({
@@ -168,8 +169,8 @@ class Controller {
         .run()
         .subscribe((error) => this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: name })),
     );
-    const local = isLocal(host);
-    this.#running.set(name, { uid, local, loop, sampler, driver, subscription, asked: askedOf(host) });
+    this.#running.set(name, { host, loop, sampler, driver, subscription });
+    this.#wakeBehind();
     void this.#wakeUnplaced();
   }
 
@@ -189,6 +190,7 @@ class Controller {
     this.#running.delete(name);
     running?.subscription.unsubscribe();
     void running?.driver.close();
+    this.#wakeBehind();
   }
 
   #onVm(vm: VirtualMachine, deleted: boolean): void {
@@ -251,8 +253,11 @@ class Controller {
   }
 }
 
-function isLocal({ spec }: Host): boolean {
-  return spec.local !== undefined;
+/** What reached the one machine does not reach the other. */
+function isAnother(known: Host, host: Host): boolean {
+  return (
+    known.metadata.uid !== host.metadata.uid || (known.spec.local === undefined) !== (host.spec.local === undefined)
+  );
 }
 
 function askedOf({ metadata }: Host): string {

@@ -221,9 +221,13 @@ describe('what is there, and what is not', () => {
 
   test('remote credentials, never repeated', async () => {
     const secret = 'hunter2-hunter2';
-    const { error, message, data } = await refusal('list_vms', { host: '10.0.0.5', ssh_user: 'ops', ssh_pwd: secret });
-    expect(error).toMatchObject({ field: 'ssh_user', allowed: ['localhost'] });
+    // Nobody listens at this address of the loopback.
+    const login = { host: '127.0.0.99', ssh_port: 9, ssh_user: 'ops', ssh_pwd: secret };
+    const { error, message, data } = await refusal('list_vms', login);
+    expect(error).toMatchObject({ code: 'HostUnreachable', field: 'host' });
     expect(JSON.stringify([message, data])).not.toContain(secret);
+    const here = await refusal('list_vms', { ssh_user: 'ops', ssh_pwd: secret });
+    expect(here.error).toMatchObject({ code: 'InvalidArgument', field: 'ssh_user' });
     const wrong = await refusal('list_vms', { ssh_pwd: [secret] });
     expect(JSON.stringify(wrong)).not.toContain(secret);
     expect(mcp.stderr()).not.toContain(secret);

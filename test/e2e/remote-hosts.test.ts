@@ -1,7 +1,10 @@
 /** A second machine, over Debian's own sshd: added with one command, it runs VMs as this one does. */
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeSshGuest } from '../guests/ssh.ts';
+import { MAIN, Running } from './support/cli-rig.ts';
 import { isAlive } from './support/process.ts';
 import { RemotePlace } from './support/remote-place.ts';
 import { until } from './support/wait.ts';
@@ -62,6 +65,38 @@ describe('one machine', () => {
     await screen.says(/Password: \S{8}\n/);
     await screen.stop('SIGINT');
   });
+
+  test('has its consoles on a terminal here, for one client at a time', async () => {
+    const { rig } = remote;
+    const command = `'${process.execPath}' '${MAIN}' console web-1; echo "code $?"`;
+    const words = ['--quiet', '--flush', '--return', '--command', command, '/dev/null'];
+    const child = spawn('script', words, { cwd: rig.root, env: { ...rig.env, SHELL: '/bin/sh' }, stdio: 'pipe' });
+    const terminal = new Running(child, undefined);
+    await terminal.says(/Connected to the console of web-1/);
+    const second = await rig.run(['console', 'web-1'], { input: '' });
+    expect([second.code, second.stderr]).toEqual([4, expect.stringContaining('the console is held by')]);
+    child.stdin.write('\u001d');
+    expect((await terminal.ended).stdout).toMatch(/Disconnected from web-1\.[\s\S]*code 0/);
+  });
+
+  test('lets us log in to its guests, which listen at its loopback alone', async () => {
+    const { rig } = remote;
+    execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', rig.path('key')]);
+    const path = rig.path('images', 'ssh.raw');
+    await writeSshGuest(path, readFileSync(rig.path('key.pub'), 'utf8'));
+    const disks = [{ name: 'root', format: 'raw', path }];
+    const networks = [{ name: 'net0', user: {} }];
+    const manifest = rig.manifest('web-2', { hostName: 'rack1', memory: '160Mi', disks, networks });
+    await rig.ok(['apply', '-f', manifest]);
+    const { code, stdout } = await until(
+      'the guest lets us in',
+      () => rig.run(['ssh', 'root@web-2', '-i', rig.path('key'), '--', 'echo', 'from the guest']),
+      (ended) => ended.code !== 255,
+      120_000,
+    );
+    expect([code, stdout.trim()]).toEqual([0, 'from the guest']);
+    await rig.ok(['delete', 'qvm', 'web-2']);
+  }, 240_000);
 
   test('goes with its last machine, and leaves nothing', async () => {
     const { rig } = remote;

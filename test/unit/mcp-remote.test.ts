@@ -10,6 +10,7 @@ import type { Remotes } from '../../src/mcp/remote-hosts.ts';
 import { sweep } from '../../src/passing-hosts.ts';
 import { keepCredentials } from '../../src/store/host-credentials.ts';
 import { SecretFolder } from '../../src/store/secret-folder.ts';
+import { until } from '../e2e/support/wait.ts';
 import { AT, type Bench, makeBench } from './mcp-fakes.ts';
 
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRlc3RrZXl0ZXN0a2V5dGVzdGtleXRlc3RrZXkw';
@@ -48,16 +49,20 @@ async function place(refusal?: string): Promise<Place> {
     welcome: async (attempt) => {
       attempts.push(attempt);
       if (refusal !== undefined) throw new Refused(refusal);
-      setTimeout(() => void look(bench, attempt.name), 20);
+      void look(bench, attempt.name);
       return { vmDir: '/home/ops/.local/share/qemu-operator', user: 'ops', newKeys: [KEY], hasQemu: true };
     },
   };
   return { ...bench, folder, secrets, attempts, remotes };
 }
 
-/** As the loop does. */
+/** As the loop does, as soon as the Host is there. */
 async function look({ store }: Bench, name: string): Promise<void> {
-  const host = await store.get('Host', { name });
+  const host = await until(
+    'the Host is made',
+    () => store.get('Host', { name }),
+    (found) => found !== undefined,
+  );
   if (host === undefined) return;
   const conditions = [{ type: 'Ready', status: 'True', reason: 'Ready', message: '', lastTransitionTime: AT } as const];
   await store.updateStatus('Host', host.metadata, { conditions }, { uid: host.metadata.uid });

@@ -37,7 +37,7 @@ export const HOST: readonly Row[] = [
       // It is this machine: its id, and the process is among ours.
       expect(host?.status?.info?.machineID).toBe(readFileSync('/etc/machine-id', 'utf8').trim());
       expect([isAlive(guest.pid), guest.qemus()]).toEqual([true, [guest.pid]]);
-      expect(() => manifest('Host', { name: 'nowhere' }, { vmDir })).toThrow('spec.local: is required');
+      expect(() => manifest('Host', { name: 'nowhere' }, { vmDir })).toThrow('set exactly one of local and ssh');
     },
   },
   {

@@ -2,14 +2,15 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse } from 'yaml';
+import { type FileStore, openFileStore } from '../../../src/store/file-store.ts';
 import { CliRig, type Ended } from './cli-rig.ts';
+import { kill } from './process.ts';
 import type { OnFinished } from './rig.ts';
 import { Sshd, type SshdOptions } from './sshd.ts';
 import { until } from './wait.ts';
 
 export interface SeenObject {
-  readonly metadata: { readonly uid: string; readonly annotations?: Readonly<Record<string, string>> };
+  readonly metadata: { readonly uid: string; readonly annotations?: Readonly<Record<string, string>> | undefined };
   // biome-ignore lint/suspicious/noExplicitAny: tests read what they expect
   readonly spec: any;
   // biome-ignore lint/suspicious/noExplicitAny: tests read what they expect
@@ -26,6 +27,8 @@ export class RemotePlace {
   readonly sshd: Sshd;
   readonly vmDir: string;
 
+  #store: Promise<FileStore> | undefined;
+
   private constructor(rig: CliRig, sshd: Sshd, vmDir: string) {
     this.rig = rig;
     this.sshd = sshd;
@@ -35,7 +38,9 @@ export class RemotePlace {
   static async start(onFinished: OnFinished, { beside, ...options }: RemoteOptions = {}): Promise<RemotePlace> {
     const sshd = beside?.sshd ?? (await Sshd.start(onFinished, options));
     const rig = new CliRig(onFinished);
-    return new RemotePlace(rig, sshd, beside?.vmDir ?? rig.path('far'));
+    const place = new RemotePlace(rig, sshd, beside?.vmDir ?? rig.path('far'));
+    onFinished(async () => (await place.#store)?.close());
+    return place;
   }
 
   /** `host add NAME` for the sshd. */
@@ -52,8 +57,17 @@ export class RemotePlace {
     return ended;
   }
 
+  /** `qvm/NAME` or `qhost/NAME`, from the store itself: waiting takes many readings. */
   async get(word: string): Promise<SeenObject> {
-    return parse((await this.rig.ok(['get', word, '-o', 'yaml'])).stdout) as SeenObject;
+    this.#store ??= openFileStore({ dir: this.rig.store });
+    const store = await this.#store;
+    const [type = '', name = ''] = word.split('/');
+    const found =
+      type === 'qhost'
+        ? await store.get('Host', { name })
+        : await store.get('VirtualMachine', { namespace: 'default', name });
+    if (found === undefined) throw new Error(`there is no ${word}`);
+    return found;
   }
 
   /** Status of a condition, and its reason. */
@@ -72,6 +86,18 @@ export class RemotePlace {
   fingerprint(): string {
     const file = join(this.sshd.folder, 'host_ed25519.pub');
     return execFileSync('ssh-keygen', ['-lf', file], { encoding: 'utf8' }).split(' ')[1] ?? '';
+  }
+
+  /** The machine goes off: no sshd, and none of its connections. */
+  async cut(): Promise<void> {
+    const connections = this.sshd.connections();
+    await this.sshd.stop();
+    for (const pid of connections) kill(pid, 'SIGKILL');
+  }
+
+  /** The sshd that takes new connections. */
+  listener(): number {
+    return Number(readFileSync(join(this.sshd.folder, 'pid'), 'utf8'));
   }
 
   get authorizedFile(): string {
