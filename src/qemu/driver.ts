@@ -69,6 +69,7 @@ export class QemuDriver implements HostDriver {
   readonly #sampler: Sampler;
   readonly #options: Required<Pick<QemuDriverOptions, 'bootIdFile' | 'machineIdFile'>>;
   readonly #connection: () => SeenConnection | undefined;
+  readonly #unwrittenStops = new Map<string, string>();
   readonly #epochs = new Map<string, number>();
   /** By folder, what runs there as the last look showed it. */
   readonly #targets = new Map<string, SampleTarget>();
@@ -127,12 +128,14 @@ export class QemuDriver implements HostDriver {
       monitors: this.#monitors,
       guests: this.#guests,
       ahead,
+      unwrittenStops: this.#unwrittenStops,
       agents: this.#agents,
       addresses: this.#addresses,
     });
     const isGone = (path: string) =>
       !seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`));
     for (const path of this.#targets.keys()) if (isGone(path)) this.#forget(path);
+    for (const path of this.#unwrittenStops.keys()) if (isGone(path)) this.#unwrittenStops.delete(path);
     for (const path of this.#records.folders()) if (isGone(path)) this.#records.forget(path);
     for (const folder of seen.folders.values()) this.#noteTarget(folder);
     const idle = request.vms.filter(({ folder }) => seen.folders.get(folder)?.process.kind !== 'present');
@@ -194,6 +197,7 @@ export class QemuDriver implements HostDriver {
       shell: this.#shell,
       monitors: this.#monitors,
       agents: this.#agents,
+      unwrittenStops: this.#unwrittenStops,
       place: { vmDir, epoch, folder },
       context,
       signal,

@@ -27,7 +27,7 @@ export class TestShell implements Shell {
       return { code: 1, stdout: Buffer.from('KVM is not tried in this test'), stderr: Buffer.alloc(0) };
     await this.#onRun(script);
     const path = this.path === undefined ? '' : `PATH='${this.path}'; export PATH\n`;
-    return this.#host.run(path + script, args, options);
+    return this.#host.run(path + itsOwn('CURL_CA_BUNDLE') + script, args, options);
   }
 
   dial(...[socket, options]: Parameters<Shell['dial']>): Promise<Duplex> {
@@ -41,6 +41,12 @@ export class TestShell implements Shell {
   close(): Promise<void> {
     return this.#host.close();
   }
+}
+
+/** Over SSH a host has an environment of its own: what a test says of this one's is said there. */
+function itsOwn(name: string): string {
+  const value = process.env[name];
+  return overSsh() === undefined || value === undefined ? '' : `${name}='${value}'; export ${name}\n`;
 }
 
 /** This machine, directly or by the sshd of the project. */
