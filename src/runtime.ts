@@ -9,13 +9,13 @@ import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
 import type { GlobalOptions, LoopRole, LoopSupervisor, Machine, Session, SessionOptions } from './cli/session.ts';
 import { LocalShell } from './host/local-shell.ts';
-import { HostShells } from './host-shells.ts';
 import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
+import { HostShells } from './remote/host-shells.ts';
+import { welcome } from './remote/welcome.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
 import { SecretFolder } from './store/secret-folder.ts';
 import type { SecretStore } from './store/store.ts';
-import { welcome } from './welcome.ts';
 
 export async function openSession(options: SessionOptions): Promise<Session> {
   const storeDir = storeFolder(options);
@@ -193,7 +193,7 @@ class FileStoreLoop implements LoopSupervisor {
     const [{ runController }, { QemuDriver }, { sweepPassingHosts }] = await Promise.all([
       import('./reconcile/controller.ts'),
       import('./qemu/driver.ts'),
-      import('./passing-hosts.ts'),
+      import('./remote/passing-hosts.ts'),
     ]);
     if (this.#lock !== lock) return;
     const events$ = runController({

@@ -2,7 +2,7 @@
 import type { Host } from '../api/host.ts';
 import type { Attempt, Welcome } from '../api/host-ssh.ts';
 import type { Holder } from '../doctor/service-checks.ts';
-import type { Shell } from '../host/shell.ts';
+import type { Login, Shell } from '../host/shell.ts';
 import type { ControllerEvent } from '../reconcile/controller.ts';
 import type { SecretStore, Store } from '../store/store.ts';
 
@@ -36,13 +36,6 @@ export interface Session {
     attempt: Omit<Attempt, 'onNewKey'>,
     options: { readonly vmDir?: string | undefined; readonly signal: AbortSignal },
   ) => Promise<Welcome>;
-  close(): Promise<void>;
-}
-
-export interface Login {
-  readonly shell: Shell;
-  /** Who logs in, once an alias is resolved. */
-  user(): Promise<string>;
   close(): Promise<void>;
 }
 

@@ -51,3 +51,11 @@ export class ScriptTimeoutError extends Error {
 export class DialError extends Error {
   override name = 'DialError';
 }
+
+/** A Shell of its own at a host, to see whether and how one gets there. */
+export interface Login {
+  readonly shell: Shell;
+  /** Who logs in, once an alias is resolved. */
+  user(): Promise<string>;
+  close(): Promise<void>;
+}

@@ -160,7 +160,7 @@ function credentialsOf({ say }: ToolContext, args: HostArguments): Credentials {
   return { password: Buffer.from(args.ssh_pwd) };
 }
 
-/** What passing-hosts.ts knows them by. */
+/** What remote/passing-hosts.ts knows them by. */
 function nameFor(address: string, port: number, user: string): string {
   const digest = createHash('sha256').update([address, port, user].join('\n')).digest('hex').slice(0, 6);
   const slug = address

@@ -15,6 +15,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   reconcile: ['api', 'store'],
   qemu: ['api', 'reconcile', 'host'],
   streams: ['api', 'host'],
+  remote: ['api', 'host', 'store', 'reconcile'],
   doctor: ['api', 'host', 'qemu', 'reconcile'],
   mcp: ['api', 'store', 'messages', 'reconcile', 'streams'],
   takeover: ['api', 'host', 'qemu', 'reconcile'],
@@ -41,6 +42,12 @@ const NARROW: readonly { from: string; to: string; allows: (found: Import) => bo
     to: 'reconcile',
     allows: ({ typeOnly, target }) => typeOnly || PLAIN_FILES.has(target ?? ''),
     advice: 'qemu carries out decisions and makes none: use `import type`, or move the value to api/',
+  },
+  {
+    from: 'remote',
+    to: 'reconcile',
+    allows: ({ typeOnly }) => typeOnly,
+    advice: 'a way to a host decides nothing: use `import type`',
   },
   {
     from: 'doctor',

@@ -7,7 +7,7 @@ import { type Manifest, parseManifest } from '../../src/api/admission.ts';
 import type { Attempt } from '../../src/api/host-ssh.ts';
 import { ANNOTATIONS, API_VERSION } from '../../src/api/meta.ts';
 import type { Remotes } from '../../src/mcp/remote-hosts.ts';
-import { sweep } from '../../src/passing-hosts.ts';
+import { sweep } from '../../src/remote/passing-hosts.ts';
 import { keepCredentials } from '../../src/store/host-credentials.ts';
 import { SecretFolder } from '../../src/store/secret-folder.ts';
 import { until } from '../e2e/support/wait.ts';

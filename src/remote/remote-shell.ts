@@ -3,13 +3,19 @@ import { createHash } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import { Subject } from 'rxjs';
-import { type Credentials, hostKeyWords, type SshSpec } from './api/host-ssh.ts';
-import type { Login } from './cli/session.ts';
-import { HostUnreachableError, type RunOptions, type RunResult, type Shell, type TcpAddress } from './host/shell.ts';
-import type { SshJump } from './host/ssh-config.ts';
-import { CredentialsInvalidError, type SshConnection } from './host/ssh-route.ts';
-import type { SshShell } from './host/ssh-shell.ts';
-import type { SeenConnection } from './reconcile/observed.ts';
+import { type Credentials, hostKeyWords, type SshSpec } from '../api/host-ssh.ts';
+import {
+  HostUnreachableError,
+  type Login,
+  type RunOptions,
+  type RunResult,
+  type Shell,
+  type TcpAddress,
+} from '../host/shell.ts';
+import type { SshJump } from '../host/ssh-config.ts';
+import { CredentialsInvalidError, type SshConnection } from '../host/ssh-route.ts';
+import type { SshShell } from '../host/ssh-shell.ts';
+import type { SeenConnection } from '../reconcile/observed.ts';
 import { type Remote, routeOf } from './ssh-routes.ts';
 
 const CONFIG_MS = 10_000;
@@ -130,8 +136,8 @@ export class RemoteShell implements Shell, Login {
   async #make(remote: Remote, jump: Shell | undefined): Promise<Link> {
     // Loaded when they are needed: most commands reach no other machine.
     const [{ SshShell: Made }, { readSshConfig }] = await Promise.all([
-      import('./host/ssh-shell.ts'),
-      import('./host/ssh-config.ts'),
+      import('../host/ssh-shell.ts'),
+      import('../host/ssh-config.ts'),
     ]);
     const config = await readSshConfig(remote.ssh.address, AbortSignal.timeout(CONFIG_MS));
     const route = routeOf({

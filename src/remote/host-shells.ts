@@ -2,15 +2,14 @@
  * The shells of a process: one per Host, shared by its loop and its streams. What a Host says of SSH is read anew
  * at each use, so a changed spec or Secret serves at once, whoever changed it.
  */
-import type { Host } from './api/host.ts';
-import type { Attempt, Credentials } from './api/host-ssh.ts';
-import type { Login } from './cli/session.ts';
-import { LocalShell } from './host/local-shell.ts';
-import { HostUnreachableError, type Shell } from './host/shell.ts';
-import type { SshJump } from './host/ssh-config.ts';
+import type { Host } from '../api/host.ts';
+import type { Attempt, Credentials } from '../api/host-ssh.ts';
+import { LocalShell } from '../host/local-shell.ts';
+import { HostUnreachableError, type Login, type Shell } from '../host/shell.ts';
+import type { SshJump } from '../host/ssh-config.ts';
+import type { SecretReader, Store } from '../store/store.ts';
 import { RemoteShell, type Source, type Ways } from './remote-shell.ts';
 import { JumpHostInvalidError, type Remote, secretCredentials } from './ssh-routes.ts';
-import type { SecretReader, Store } from './store/store.ts';
 
 export class HostShells implements Ways {
   readonly #store: Store;

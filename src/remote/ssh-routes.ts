@@ -1,13 +1,13 @@
 /** From what a Host says of SSH to the way there: whom to call, with which credentials, by which keys. */
 import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
-import { messageOf } from './api/errors.ts';
-import { type Credentials, OPERATOR_NAMESPACE, type SshSpec } from './api/host-ssh.ts';
-import { HostUnreachableError, type Shell } from './host/shell.ts';
-import type { SshConfig } from './host/ssh-config.ts';
-import { CredentialsInvalidError, type SshCredentials, type SshIdentity, type SshRoute } from './host/ssh-route.ts';
-import { readCredentials } from './store/host-credentials.ts';
-import type { SecretReader } from './store/store.ts';
+import { messageOf } from '../api/errors.ts';
+import { type Credentials, OPERATOR_NAMESPACE, type SshSpec } from '../api/host-ssh.ts';
+import { HostUnreachableError, type Shell } from '../host/shell.ts';
+import type { SshConfig } from '../host/ssh-config.ts';
+import { CredentialsInvalidError, type SshCredentials, type SshIdentity, type SshRoute } from '../host/ssh-route.ts';
+import { readCredentials } from '../store/host-credentials.ts';
+import type { SecretReader } from '../store/store.ts';
 
 /** spec.jumpHostName leads nowhere, or back. */
 export class JumpHostInvalidError extends HostUnreachableError {

@@ -1,8 +1,8 @@
 /** The first login to a machine: whether it lets us in, which key it shows, and where VMs may lie there. */
-import { oneLine } from './api/errors.ts';
-import { DEFAULT_VM_DIR } from './api/host.ts';
-import type { Attempt, Welcome } from './api/host-ssh.ts';
-import type { Login } from './cli/session.ts';
+import { oneLine } from '../api/errors.ts';
+import { DEFAULT_VM_DIR } from '../api/host.ts';
+import type { Attempt, Welcome } from '../api/host-ssh.ts';
+import type { Login } from '../host/shell.ts';
 
 const TIMEOUT_MS = 30_000;
 

@@ -1,10 +1,10 @@
 /** Hosts that a tool made for one address go some time after their last use, and their Secrets with them. */
 import { exhaustMap, type Subscription, timer } from 'rxjs';
-import type { Host } from './api/host.ts';
-import { OPERATOR_NAMESPACE, PASSING_HOST } from './api/host-ssh.ts';
-import { ANNOTATIONS } from './api/meta.ts';
-import { forgetCredentials } from './store/host-credentials.ts';
-import type { SecretStore, Store } from './store/store.ts';
+import type { Host } from '../api/host.ts';
+import { OPERATOR_NAMESPACE, PASSING_HOST } from '../api/host-ssh.ts';
+import { ANNOTATIONS } from '../api/meta.ts';
+import { forgetCredentials } from '../store/host-credentials.ts';
+import type { SecretStore, Store } from '../store/store.ts';
 
 const LIFE_MS = 600_000;
 const SWEEP_MS = 30_000;
