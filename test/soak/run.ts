@@ -15,6 +15,7 @@ import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import type { Manifest } from '../../src/api/admission.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
+import { CONTROLLER_NODE_OPTIONS } from '../../src/doctor/unit-files.ts';
 import { type FileStore, openFileStore } from '../../src/store/file-store.ts';
 import { writeSparseTiny } from '../e2e/support/images.ts';
 import { kill, processesNaming, qemusBelow } from '../e2e/support/process.ts';
@@ -53,7 +54,8 @@ const ref = (name: string) => ({ namespace: 'default', name });
 
 function startController(): ChildProcess {
   const program = join(import.meta.dirname, 'controller.ts');
-  return spawn(process.execPath, ['--expose-gc', program, storeDir, vmDir], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const options = ['--expose-gc', ...CONTROLLER_NODE_OPTIONS];
+  return spawn(process.execPath, [...options, program, storeDir, vmDir], { stdio: ['pipe', 'pipe', 'inherit'] });
 }
 
 function create(store: FileStore, name: string): Promise<unknown> {
