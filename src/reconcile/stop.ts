@@ -29,17 +29,23 @@ export function decideStop(
 ): Decision {
   const { vm, seen } = subject;
   const { reason, message } = options;
-  const step = (name: 'powerdown' | 'quit' | 'terminate' | 'kill', detail = '', more: Partial<StopAction> = {}) =>
-    act({ type: 'stop', step: name, reason, ...more }, 'Stopping', `${message}${detail}`);
+  const step = (name: 'quit' | 'terminate' | 'kill', detail = '') =>
+    act({ type: 'stop', step: name, reason }, 'Stopping', `${message}${detail}`);
   const marker = stopUnderWay(seen, process);
   const asks = reason === 'StoppedByRequest' || reason === 'HostShutdown';
   const mode = vm.spec.powerState === 'ForcedOff' || !asks ? 'Hard' : vm.spec.powerOff.mode;
   if (mode !== 'Hard') {
-    const soft = decideSoftStop(subject, process, marker, message);
-    const afresh: Partial<StopAction> = marker !== undefined && seen.at < marker.at ? { afresh: true } : {};
-    if (soft === 'powerdown')
-      return step('powerdown', ': asking the guest to power down', { ...afresh, ...byAgent(process, marker) });
-    if (soft !== undefined) return soft;
+    const soft = decideSoftStop(subject, process, marker);
+    if (soft !== undefined) {
+      const words = `${message}: ${soft.words}`;
+      if (soft.waitMs > 0) return wait(soft.waitMs, soft.reason, words);
+      const afresh: Partial<StopAction> = marker !== undefined && seen.at < marker.at ? { afresh: true } : {};
+      return act(
+        { type: 'stop', step: 'powerdown', reason, ...afresh, ...byAgent(process, marker) },
+        soft.reason,
+        words,
+      );
+    }
   }
   if (marker?.terminateAt !== undefined)
     return later(seen.at, marker.terminateAt, message) ?? step('kill', ': SIGKILL, since SIGTERM did not end QEMU');
@@ -61,13 +67,22 @@ function later(at: number, since: number, message: string): Decision | undefined
   return left > 0 ? wait(left, 'Stopping', `${message}: QEMU is ending`) : undefined;
 }
 
+/** The guest is asked now, or again after a while; said in the same words, for whoever follows them. */
+interface SoftStop {
+  /** 0: now. */
+  readonly waitMs: number;
+  readonly reason: 'Stopping' | 'GuestIgnoresPowerdown';
+  readonly words: string;
+}
+
+const FIRST_ASKED: SoftStop = { waitMs: 0, reason: 'Stopping', words: 'asking the guest to power down' };
+
 /** undefined: the grace period is over, or the guest cannot react; go on to quit. */
 function decideSoftStop(
   { vm, host, seen }: Subject,
   process: Process,
   marker: StopMarker | undefined,
-  message: string,
-): Decision | 'powerdown' | undefined {
+): SoftStop | undefined {
   const { mode, gracePeriodSeconds } = vm.spec.powerOff;
   const reacts =
     process.guest === 'running' ||
@@ -78,24 +93,23 @@ function decideSoftStop(
   if (marker?.quitAt !== undefined || marker?.terminateAt !== undefined) return undefined;
   const { untilMs = Number.POSITIVE_INFINITY } = hostShutdownOf(host, seen.bootID) ?? {};
   if (seen.at >= untilMs) return undefined;
-  if (marker?.powerdownAt === undefined) return 'powerdown';
+  if (marker?.powerdownAt === undefined) return FIRST_ASKED;
   // A clock that was set back says nothing of the time that passed; the guest is not cut short for it.
-  if (seen.at < marker.at) return 'powerdown';
+  if (seen.at < marker.at) return FIRST_ASKED;
   const left = Math.min(marker.at + gracePeriodSeconds * 1000, untilMs) - seen.at;
   const sinceAsked = Math.max(0, seen.at - marker.powerdownAt);
   if (left > 0) {
-    if (sinceAsked >= RESEND_MS) return 'powerdown';
-    return wait(
-      Math.min(left, RESEND_MS - sinceAsked),
-      'Stopping',
-      `${message}: the guest is powering down, QEMU ${mode === 'Soft' && untilMs > seen.at + left ? 'waits for it' : `quits at ${clockTime(seen.at + left)}`}`,
-    );
+    const end = mode === 'Soft' && untilMs > seen.at + left ? 'waits for it' : `quits at ${clockTime(seen.at + left)}`;
+    return {
+      waitMs: sinceAsked >= RESEND_MS ? 0 : Math.min(left, RESEND_MS - sinceAsked),
+      reason: 'Stopping',
+      words: `the guest is powering down, QEMU ${end}`,
+    };
   }
   if (mode === 'TrySoft') return undefined;
-  if (sinceAsked >= RESEND_IGNORED_MS) return 'powerdown';
-  return wait(
-    Math.min(RESEND_IGNORED_MS - sinceAsked, untilMs - seen.at),
-    'GuestIgnoresPowerdown',
-    `the guest has ignored the power button since ${clockTime(marker.at)} and powerOff.mode is Soft; powerState: ForcedOff ends it`,
-  );
+  return {
+    waitMs: sinceAsked >= RESEND_IGNORED_MS ? 0 : Math.min(RESEND_IGNORED_MS - sinceAsked, untilMs - seen.at),
+    reason: 'GuestIgnoresPowerdown',
+    words: `the guest has ignored the power button since ${clockTime(marker.at)} and powerOff.mode is Soft; powerState: ForcedOff ends it`,
+  };
 }

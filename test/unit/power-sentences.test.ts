@@ -37,7 +37,7 @@ sentences('stopping', [
     { spec: { powerState: 'PoweredOff', powerOff: { mode: 'Soft' } }, stop: { powerdownAt: NOON, at: NOON } },
   ],
   [
-    'the guest has ignored the power button since 2026-01-05T11:58:30Z and powerOff.mode is Soft; powerState: ForcedOff ends it',
+    'powerState is PoweredOff: the guest has ignored the power button since 2026-01-05T11:58:30Z and powerOff.mode is Soft; powerState: ForcedOff ends it',
     { spec: { powerState: 'PoweredOff', powerOff: { mode: 'Soft' } }, stop: { powerdownAt: NOON, at: NOON - 90_000 } },
   ],
   [
