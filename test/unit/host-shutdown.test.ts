@@ -34,13 +34,14 @@ describe('the annotation', () => {
   });
 });
 
+const asked = (secondsAgo: number, lastSecondsAgo = secondsAgo) => ({
+  reason: 'HostShutdown' as const,
+  at: NOON - secondsAgo * SECOND,
+  powerdownAt: NOON - lastSecondsAgo * SECOND,
+});
+const soft = { powerOff: { mode: 'Soft' } };
+
 describe('a VM that runs', () => {
-  const asked = (secondsAgo: number, lastSecondsAgo = secondsAgo) => ({
-    reason: 'HostShutdown' as const,
-    at: NOON - secondsAgo * SECOND,
-    powerdownAt: NOON - lastSecondsAgo * SECOND,
-  });
-  const soft = { powerOff: { mode: 'Soft' } };
   const long = { powerOff: { gracePeriodSeconds: 600 } };
   const rows: readonly (readonly [string, Given, unknown])[] = [
     ['is asked to power down', {}, ['powerdown', 'HostShutdown']],
@@ -89,6 +90,15 @@ describe('a VM that runs', () => {
   test.each(rows)('%s', (_sentence, given, expected) => {
     expect(decided(given)).toEqual(expected);
   });
+});
+
+test.each([
+  ['quits at 2026-01-05T12:00:10Z', 10],
+  ['quits at 2026-01-05T12:00:30Z', 30],
+  ['waits for it', 300],
+])('a Soft guest is told from one that the host ends: QEMU %s', (what, leftSeconds) => {
+  const given = { host: ending(leftSeconds), spec: soft, stop: asked(0) };
+  expect(decide(subject(given)).message).toBe(`the host is shutting down: the guest is powering down, QEMU ${what}`);
 });
 
 describe('a VM without a process', () => {

@@ -68,6 +68,11 @@ test('inside a folder', () => {
 table('paths', [
   ['a socket of 107 bytes is not too long', long(107), 'launch'],
   ['one of 108 is', long(108), 'PathTooLong'],
+  [
+    'one ISO image in two CD-ROMs',
+    { ...ABSENT, spec: cdroms(ISO, ISO), files: { [ISO]: file({ resolved: ISO }) } },
+    'launch',
+  ],
   ['one file for two disks', { ...ABSENT, spec: { disks: [ROOT_DISK, { name: 'data', path: ROOT }] } }, 'InvalidSpec'],
   [
     'without allowedPaths: the vmDir',
@@ -112,6 +117,12 @@ table('disks', [
     data({ format: 'raw' }, here({ format: 'raw', refersTo: '/etc/x' })),
     'attach-disk',
   ],
+  [
+    'an attached raw one of an odd size',
+    data({ format: 'raw' }, here({ format: 'raw', virtualBytes: GI + 1 }), { state: 'attached', format: 'raw' }),
+    'launch',
+  ],
+  ['a qcow2 of an odd size', data({}, here({ virtualBytes: GI + 1 })), 'attach-disk'],
   [
     'a new one of a running VM waits for the restart',
     { ...data({ size: '1Gi' }, noFile(DATA)), process: 'running', launch: {} },
