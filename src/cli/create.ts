@@ -103,7 +103,7 @@ async function specOf(context: Context, options: CreateOptions): Promise<Fields>
   const { image, checksum, diskSize, iso, vcpus, memory, firmware, host, off } = options;
   if (checksum !== undefined && image === undefined) throw usageError('--checksum is of an image: give --image too');
   const size = diskSize ?? (image === undefined ? DEFAULT_DISK_SIZE : undefined);
-  const source = image === undefined ? undefined : { [image.startsWith('/') ? 'path' : 'url']: image };
+  const source = image === undefined ? undefined : { [/^[a-z]+:/i.test(image) ? 'url' : 'path']: image };
   return defined({
     hostName: host,
     architecture: options.arch ?? ownArchitecture(),

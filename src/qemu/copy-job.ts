@@ -71,7 +71,10 @@ report() {
 }
 words() { tr -d '"\\\\' | tr -c '[:print:]' ' ' | tail -c 400; }
 failed() {
+  blocks=$(stat -f -c '%a' . 2>/dev/null)
   rm -f "$partial"
+  # The words themselves may have found no room.
+  case $2 in *[![:space:]]*) ;; *) [ "\${blocks:-64}" -ge 64 ] || set -- "$1" 'No space left on device' ;; esac
   case $2 in *'No space left'*|*'Disk quota'*|*'Failure writing output'*) rm -f "$images/$key.part"; set -- InsufficientStorage "$2" ;; esac
   phase=failed
   report ",\\"reason\\":\\"$1\\",\\"message\\":\\"$(printf '%s' "$2" | words)\\""
@@ -100,14 +103,14 @@ length() {
 
 fetch_with_curl() {
   protocols=https; case $url in http:*) protocols=http,https ;; esac
-  set -- --silent --show-error --fail --location --globoff --proto "=$protocols" --proto-redir "=$protocols" \\
+  set -- --disable --silent --show-error --fail --location --globoff --proto "=$protocols" --proto-redir "=$protocols" \\
     --connect-timeout 20 --speed-limit 1 --speed-time 60 --output "$images/$key.part" "$@"
   printf 'url = "%s"\\n' "$url" | curl --config - "$@" --dump-header ${FOLDER_FILES.jobHeaders} 2>${FOLDER_FILES.jobErrors} &
   follow $! "$images/$key.part"
 }
 fetch_with_wget() {
   [ -n "$digest" ] || { echo 'wget cannot keep a redirection from leaving https: install curl, or give the checksum' >${FOLDER_FILES.jobErrors}; return 1; }
-  printf '%s\\n' "$url" | wget --quiet --server-response --tries=1 --timeout=60 -i - -O "$images/$key.part" 2>${FOLDER_FILES.jobErrors} &
+  printf '%s\\n' "$url" | wget --no-config --quiet --server-response --tries=1 --timeout=60 -i - -O "$images/$key.part" 2>${FOLDER_FILES.jobErrors} &
   follow $! "$images/$key.part"
 }
 download() {
@@ -259,6 +262,7 @@ flock -w 10 8 || { fail 'the job that copies the image does not end'; return 1; 
 [ -z "$partial" ] || rm -f "$partial" || return 1
 # Another VM may be fetching the same image: it holds the lock.
 [ -z "$part" ] || ! [ -e "$part" ] || { flock -n 7 && rm -f "$part"; } 7>>"\${part%.part}.lock"
-w "$record" "$forgotten" || return 1
+# Where the disk is full it stays \`creating\` there, which is no more than a creation that was cut off.
+w "$record" "$forgotten"
 rm -f ${JOB_FILES}
 `;

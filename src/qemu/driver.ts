@@ -46,6 +46,7 @@ export class QemuDriver implements HostDriver {
   readonly #isos: IsoInspector;
   readonly #sampler: Sampler;
   readonly #options: Required<QemuDriverOptions>;
+  readonly #unwrittenStops = new Map<string, string>();
   readonly #epochs = new Map<string, number>();
   /** By folder, what runs there as the last look showed it. */
   readonly #targets = new Map<string, SampleTarget>();
@@ -104,12 +105,14 @@ export class QemuDriver implements HostDriver {
       monitors: this.#monitors,
       guests: this.#guests,
       ahead,
+      unwrittenStops: this.#unwrittenStops,
       agents: this.#agents,
       addresses: this.#addresses,
     });
     const isGone = (path: string) =>
       !seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`));
     for (const path of this.#targets.keys()) if (isGone(path)) this.#forget(path);
+    for (const path of this.#unwrittenStops.keys()) if (isGone(path)) this.#unwrittenStops.delete(path);
     for (const path of this.#records.folders()) if (isGone(path)) this.#records.forget(path);
     for (const folder of seen.folders.values()) this.#noteTarget(folder);
     const idle = request.vms.filter(({ folder }) => seen.folders.get(folder)?.process.kind !== 'present');
@@ -170,6 +173,7 @@ export class QemuDriver implements HostDriver {
       shell: this.#shell,
       monitors: this.#monitors,
       agents: this.#agents,
+      unwrittenStops: this.#unwrittenStops,
       place: { vmDir, epoch, folder },
       context,
       signal,

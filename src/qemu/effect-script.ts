@@ -33,7 +33,9 @@ w() {
   t="$1.tmp$$" text=$2
   case $text in *"@$nonce:now@"*) moment=\${moment:-$(now)}; put now "$moment" ;; esac
   put pid "\${pid:-0}"; put ticks "\${ticks:-0}"
-  printf '%s\\n' "$text" >"$t" && sync "$t" && mv -f "$t" "$1" || { rm -f "$t"; fail "cannot write $1"; return 1; }
+  # A shell's own printf calls a full disk an I/O error; cat tells the two apart.
+  { printf '%s\\n' "$text" >"$t"; } 2>/dev/null || printf '%s\\n' "$text" | cat >"$t" || { rm -f "$t"; return 1; }
+  sync "$t" && mv -f "$t" "$1" || { rm -f "$t"; fail "cannot write $1"; return 1; }
 }
 # Clock ticks since boot at which a process started: with the pid its identity.
 started() {

@@ -49,8 +49,7 @@ const EXECUTORS: Executors = {
   stop,
   'withdraw-stop': async (_action, hands) => {
     const { stop: marker } = hands.context;
-    if (marker !== undefined)
-      await run(hands, scripts.STOP, [JSON.stringify({ ...marker, withdrawn: true }), '', '', '']);
+    if (marker !== undefined) await mark(hands, [JSON.stringify({ ...marker, withdrawn: true }), '', '', '']);
   },
   'note-end': noteEnd,
   'note-off': (_action, hands) =>
@@ -155,9 +154,7 @@ async function stop({ step, reason, afresh, agent }: ActionOf<'stop'>, hands: Ha
     ...(step === 'terminate' || step === 'kill' ? { terminateAt: stand.now } : {}),
   };
   const signal = step === 'terminate' ? 'TERM' : step === 'kill' ? 'KILL' : '';
-  await run(hands, scripts.STOP, [JSON.stringify(marker), signal, String(process.pid), String(process.startTicks)], {
-    stand,
-  });
+  await mark(hands, [JSON.stringify(marker), signal, String(process.pid), String(process.startTicks)], stand);
   if (signal !== '') return;
   const taken = agent !== undefined && (await hands.agents.shutdown(hands.context.wanted.folder, process.pid));
   if (taken && agent === 'first') return;
@@ -167,7 +164,14 @@ async function stop({ step, reason, afresh, agent }: ActionOf<'stop'>, hands: Ha
   else await monitor.execute('system_powerdown');
 }
 
-function noteEnd({ reason, message, crashes }: ActionOf<'note-end'>, hands: Hands): Promise<unknown> {
+/** On a full disk this process alone remembers the marker: another controller grants the guest its time once more. */
+async function mark(hands: Hands, args: readonly string[], stand = standIns()): Promise<void> {
+  const { stdout } = await run(hands, scripts.STOP, args, { stand });
+  if (stdout.length === 0) hands.unwrittenStops.delete(hands.place.folder);
+  else hands.unwrittenStops.set(hands.place.folder, stdout.toString('utf8'));
+}
+
+async function noteEnd({ reason, message, crashes }: ActionOf<'note-end'>, hands: Hands): Promise<void> {
   const stand = standIns();
   const { launch: ended, ...record } = recordOf(hands);
   const never = ended?.state === 'starting';
@@ -176,5 +180,6 @@ function noteEnd({ reason, message, crashes }: ActionOf<'note-end'>, hands: Hand
   const next: OwnershipRecord = never
     ? { ...record, off: true }
     : { ...record, end: { reason, message, at: stand.now, crashes, digest } };
-  return run(hands, scripts.NOTE_END, [recordText(next)], { stand });
+  await run(hands, scripts.NOTE_END, [recordText(next)], { stand });
+  hands.unwrittenStops.delete(hands.place.folder);
 }

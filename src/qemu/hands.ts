@@ -15,6 +15,8 @@ export interface Hands {
   readonly shell: Shell;
   readonly monitors: Monitors;
   readonly agents: Agents;
+  /** By folder, stop markers for which there was no room on the host. */
+  readonly unwrittenStops: Map<string, string>;
   readonly place: EffectPlace;
   readonly context: VmContext;
   readonly signal: AbortSignal;

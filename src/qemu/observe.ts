@@ -38,6 +38,8 @@ export interface Surroundings {
   readonly ahead: ReadonlyMap<string, AskedAhead>;
   readonly agents: Agents;
   readonly addresses: Addresses;
+  /** By folder, stop markers for which there was no room on the host: newer than what lies there. */
+  readonly unwrittenStops: ReadonlyMap<string, string>;
 }
 export interface AskedAhead {
   readonly pid: number;
@@ -51,7 +53,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
   const folders = new Map<string, SeenFolder>();
   for (const vmDir of probe.vmDirs) {
     for (const name of vmDir.folders.keys()) {
-      const folder = seenFolder({ probe, vmDir, name }, around.records);
+      const folder = seenFolder({ probe, vmDir, name }, around);
       folders.set(folder.path, folder);
     }
   }
@@ -100,17 +102,17 @@ interface Place {
   readonly name: string;
 }
 
-function seenFolder(place: Place, records: Records): SeenFolder {
+function seenFolder(place: Place, around: Pick<Surroundings, 'records' | 'unwrittenStops'>): SeenFolder {
   const { probe, vmDir, name } = place;
   const path = vmDir.path === '/' ? `/${name}` : `${vmDir.path}/${name}`;
   const entries = vmDir.folders.get(name) ?? [];
-  const record = recordOf(place, path, records);
+  const record = recordOf(place, path, around.records);
   return {
     path,
     vmDir: vmDir.path,
     name,
     record,
-    stop: parseStopMarker(vmDir.stops.get(name)),
+    stop: parseStopMarker(around.unwrittenStops.get(path) ?? vmDir.stops.get(name)),
     entries,
     process: seenProcess(probe, vmDir.pids.get(name), record, path),
     job: seenJob(probe, vmDir.jobs.get(name)),

@@ -93,8 +93,8 @@ ip link set dev "$2" mtu "$3" master "$1" up 9>&-
 
 export const STOP = `
 marker=$1 signal=$2 pid=$3 ticks=$4
-# A full disk must not keep a VM from being stopped, nor from being deleted to make room.
-w "$folder/${FOLDER_FILES.stop}" "$marker"
+# A full disk must not keep a VM from being stopped, nor from being deleted to make room: who asked is told the marker.
+w "$folder/${FOLDER_FILES.stop}" "$marker" || printf '%s' "$text"
 [ -n "$signal" ] || return 0
 [ "$(started "$pid")" = "$ticks" ] || return 0
 kill -"$signal" "$pid"

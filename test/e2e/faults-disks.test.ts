@@ -1,5 +1,6 @@
 /** What can be wrong with files: gone, held, missing, or no room for them. */
 import { execFileSync, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import {
   existsSync,
   lstatSync,
@@ -41,7 +42,7 @@ async function withSmallDisk(onFinished: OnFinished, megabytes: number) {
     apart.run(
       'sh',
       '-c',
-      `dd if=/dev/zero of=${small}/ballast bs=64k 2>/dev/null; truncate -s -${leave}K ${small}/ballast`,
+      `for size in 64k 4k; do dd if=/dev/zero bs=$size 2>/dev/null >>${small}/ballast; done; truncate -s -${leave}K ${small}/ballast`,
     );
   return { apart, rig, small, fill, free: () => apart.run('rm', '-f', `${small}/ballast`) };
 }
@@ -312,6 +313,41 @@ describe.concurrent('full disks', () => {
     apart.run('rm', `${small}/ballast`);
     await rig.untilSettled('stops', 'Stopped');
     expect([pids.map(isAlive), qemusBelow(rig.root)]).toEqual([[false, false], []]);
+  });
+
+  test('a full vmDir: a guest that ignores the power button is switched off when its time is over', async ({
+    onTestFinished,
+  }) => {
+    const { rig, small, fill, apart } = await withSmallDisk(onTestFinished, 4);
+    const spec = { vmDir: join(small, 'vms'), powerOff: { gracePeriodSeconds: 2 } };
+    // Nothing boots from it: the firmware alone knows no power button.
+    await rig.create('web-1', { ...spec, disks: [{ name: 'data', size: '1Mi' }] });
+    const pid = await rig.untilRunning('web-1');
+    fill();
+    await rig.edit('web-1', { powerState: 'PoweredOff' });
+    await until(
+      'the process ends',
+      () => isAlive(pid),
+      (alive) => !alive,
+    );
+    apart.run('rm', `${small}/ballast`);
+    const { status } = await rig.untilSettled('web-1', 'Stopped');
+    expect(status?.lastExit?.reason).toBe('StoppedByRequest');
+  });
+
+  test('no room for the copy of an image is told, and such a VM is deleted although the disk is full', async ({
+    onTestFinished,
+  }) => {
+    const { rig, small, fill, apart } = await withSmallDisk(onTestFinished, 4);
+    const path = rig.path('images', 'large.raw');
+    writeFileSync(path, randomBytes(6 * 1024 * 1024));
+    await rig.create('web-1', { vmDir: join(small, 'vms'), disks: [{ name: 'root', image: { path } }] });
+    const vm = await rig.untilReason('web-1', 'InsufficientStorage');
+    expect(readyOf(vm)?.message).toMatch(/No space left on device/);
+    fill();
+    await rig.delete('web-1');
+    await rig.untilGone('web-1');
+    apart.run('sh', '-c', `! [ -e ${small}/vms/web-1 ]`);
   });
 
   test('full at create: InsufficientStorage, nothing half made, made when there is room', async ({
