@@ -68,6 +68,7 @@ describe('a VM that runs', () => {
     ['and then switched off', { host: ending(0), stop: asked(60, 10), spec: soft }, ['quit', 'HostShutdown']],
     ['a panicked guest cannot be asked', { process: 'guest-panicked' }, ['quit', 'HostShutdown']],
     ['a paused guest is not resumed for it', { process: 'paused' }, ['quit', 'HostShutdown']],
+    ['that no launch explains is noted first', { launch: null, process: 'running' }, 'note-launch'],
     ['that came up unnoted is noted first', { launch: { state: 'starting' } }, 'note-launch'],
     [
       'and is wanted off is stopped by request',

@@ -72,8 +72,8 @@ test('what the history reaches back to is looked up there, and nothing where not
   all();
   const [everything, touched] = [vi.spyOn(table, 'rows'), vi.spyOn(table, 'touchedAfter')];
   let last = a;
-  for (let vcpus = 2; vcpus < 2 + HISTORY; vcpus += 1) last = edit(last, { vcpus });
-  for (let times = 0; times < 2; times += 1) expect(all()[0]?.spec.vcpus).toBe(1 + HISTORY);
+  for (let vcpus = 11; vcpus <= 10 + HISTORY; vcpus += 1) last = edit(last, { vcpus });
+  for (let times = 0; times < 2; times += 1) expect(all()[0]?.spec.vcpus).toBe(10 + HISTORY);
   expect([everything.mock.calls.length, touched.mock.calls.length]).toEqual([0, 1]);
 });
 
