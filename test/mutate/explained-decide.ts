@@ -69,7 +69,6 @@ const STORAGE = explain('src/reconcile/storage.ts', [
   // biome-ignore lint/suspicious/noTemplateCurlyInString: the mutated source's own text
   ['`cdrom ${name}: ${path} boots', 'Never used: an image that boots both architectures boots this one.', "' and '"],
   ['if (grown !== undefined', 'Equivalent: nothing is less than undefined.'],
-  ['if (sizeBytes === undefined || bytes', 'Equivalent: the callers ask for the two other words.', "'none'"],
   ['if (sizeBytes === undefined || bytes', 'Equivalent: nothing is less than undefined.', 'bytes === undefined'],
   ['const virtual =', 'Equivalent: an absent file has no size, and one that is noted was looked at.'],
   [

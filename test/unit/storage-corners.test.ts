@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { ANNOTATIONS } from '../../src/api/meta.ts';
 import { decide } from '../../src/reconcile/decide.ts';
 import { inside } from '../../src/reconcile/paths.ts';
-import { decideLiveGrowth } from '../../src/reconcile/storage.ts';
+import { decideLiveGrowth, growthOf } from '../../src/reconcile/storage.ts';
 import { GI } from '../fakes/simulated-world.ts';
 import { file, type Given, GONE, noFile, ROOT, someHost, someRecord, subject } from '../fakes/subjects.ts';
 
@@ -147,6 +147,10 @@ test('growing is a step of provisioning', () => {
     action: { type: 'grow-disk', toBytes: 2 * GI },
     reason: 'Provisioning',
   });
+});
+
+test('a growth that nobody asks for is none', () => {
+  expect(growthOf({ format: 'qcow2', sizeBytes: GI }, GI)).toBe('none');
 });
 
 describe('growing while running', () => {
