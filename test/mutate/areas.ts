@@ -30,7 +30,10 @@ export const AREAS: readonly Area[] = [
     files: ['decide', 'decide-host', 'power', 'stop', 'ends', 'storage', 'readiness'].map(
       (name) => `src/reconcile/${name}.ts`,
     ),
-    tests: ['test/unit/{decide,decide-host,power,stop,ends,storage,readiness}*.test.ts'],
+    tests: [
+      'test/unit/{decide,decide-host,power,stop,ends,storage,readiness}*.test.ts',
+      'test/unit/{host-shutdown,images,network}.test.ts',
+    ],
   },
   {
     name: 'status',

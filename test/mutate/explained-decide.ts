@@ -31,12 +31,7 @@ const POWER = explain('src/reconcile/power.ts', [
   ["`${end?.message ?? 'ended'}", 'Never absent: without an end nothing stays off.'],
   ['? `starting again after', 'Never absent: byPolicy says that there is an end.'],
   [': `starting QEMU', 'Never absent: without QEMU of the architecture nothing is launched.'],
-  [
-    "if (vm.spec.updateStrategy.type !== 'Restart'",
-    'Equivalent: it is asked of launched processes alone.',
-    'record.launch === undefined',
-    'false',
-  ],
+  ['const pending = record.launch === undefined', 'Equivalent: it is asked of launched processes alone.'],
   ["case 'running':", 'Equivalent: undefined is what the function returns in any case.'],
   ["case 'not-asked':", 'Equivalent: undefined is what the function returns in any case.'],
   ["case 'silent':", 'Equivalent: undefined is what the function returns in any case.'],
@@ -52,6 +47,7 @@ const STOP = explain('src/reconcile/stop.ts', [
 ]);
 
 const ENDS = explain('src/reconcile/ends.ts', [
+  ['return word !== undefined', 'Equivalent: no end has the name undefined.', 'word !== undefined', 'true'],
   ['const stop = folder?.stop', 'Never absent: the launch was read from the folder.'],
   ['const log =', 'Never absent: the launch was read from the folder.'],
   [
@@ -64,18 +60,33 @@ const ENDS = explain('src/reconcile/ends.ts', [
 ]);
 
 const STORAGE = explain('src/reconcile/storage.ts', [
-  ['if (OWN_FILES.has(file)', 'Equivalent: the name has one json, at its end.', '/json$/'],
+  [
+    '.reduce((longest, name)',
+    'Equivalent: no two names are the longest.',
+    'name.length > longest.length',
+    'name.length >= longest.length',
+  ],
   // biome-ignore lint/suspicious/noTemplateCurlyInString: the mutated source's own text
   ['`cdrom ${name}: ${path} boots', 'Never used: an image that boots both architectures boots this one.', "' and '"],
   ['if (grown !== undefined', 'Equivalent: nothing is less than undefined.'],
-  ['if (sizeBytes === undefined || bytes === undefined', 'Equivalent: nothing is less than undefined.'],
+  ['if (sizeBytes === undefined || bytes', 'Equivalent: nothing is less than undefined.', 'bytes === undefined'],
   ['const virtual =', 'Equivalent: an absent file has no size, and one that is noted was looked at.'],
   [
     'if (disk.sizeBytes !== undefined && virtual !== undefined',
     'Equivalent: nothing is less than undefined, and a raw disk that is too small was refused before.',
   ],
+  [
+    'if (disk.image !== undefined && awaitsImage',
+    'Equivalent: nothing is awaited without an image.',
+    'disk.image !== undefined',
+    'true',
+  ],
   ['const launched =', 'Never absent: it is asked of launched processes alone.'],
   ['if (!launched.has(disk.name)', 'Equivalent: nothing is less than undefined.'],
 ]);
 
-export const DECIDE = [...DECISION, ...HOST, ...POWER, ...STOP, ...ENDS, ...STORAGE];
+const READINESS = explain('src/reconcile/readiness.ts', [
+  ['if (maxVcpus !== undefined', 'Equivalent: nothing is greater than undefined.', 'maxVcpus !== undefined', 'true'],
+]);
+
+export const DECIDE = [...DECISION, ...HOST, ...POWER, ...STOP, ...ENDS, ...STORAGE, ...READINESS];

@@ -236,6 +236,8 @@ describe('a bridge', () => {
     expect(json(words, '-netdev')).toEqual([{ type: 'bridge', br: 'br0', helper: '/helper', id: 'net-net0' }]);
     expect(words).not.toContain('-sandbox');
     expect(argv({}, { bridgeHelper: '/helper' })).toContain('-sandbox');
+    const user = [{ name: 'net0', mac: '52:54:00:00:00:01' }];
+    expect(argv({ networks: user }, { bridgeHelper: '/helper' })).toContain('-sandbox');
   });
 });
 

@@ -1,9 +1,9 @@
 /** Corners of decisions: boundaries, what is absent, and what two things at once come to. */
 import { describe, expect, test } from 'vitest';
 import { ANNOTATIONS, FINALIZERS } from '../../src/api/meta.ts';
-import { decide } from '../../src/reconcile/decide.ts';
+import { decide, decideSafely } from '../../src/reconcile/decide.ts';
 import { FACTS } from '../fakes/simulated-world.ts';
-import { FOLDER, file, type Given, GONE, NOON, noFile, ROOT, subject } from '../fakes/subjects.ts';
+import { FOLDER, file, type Given, GONE, NOON, noFile, ROOT, someHost, subject } from '../fakes/subjects.ts';
 
 const ABSENT: Given = { launch: null, process: GONE };
 const NEW: Given = { record: null, files: { [ROOT]: noFile() } };
@@ -29,6 +29,7 @@ function table(name: string, rows: Rows): void {
 }
 
 const ROOT_DISK = { name: 'root', size: '1Gi' };
+const UNPROVISIONED: Given = { metadata: { annotations: {} } };
 
 table('objects without annotations or finalizers', [
   ['a new one', { ...NEW, metadata: { annotations: undefined, finalizers: undefined } }, 'add-finalizer'],
@@ -73,9 +74,62 @@ table('what is given up', [
   ],
 ]);
 
+const unrecorded: Given = { record: { kind: 'absent' }, process: GONE, folder: { entries: ['qemu.log'] } };
 table('deletion', [
   ['a record that cannot be read', { metadata: deleted, record: { kind: 'invalid', message: 'x' } }, 'RecordInvalid'],
+  ['a record that was lost', { metadata: deleted, ...unrecorded }, 'RecordInvalid'],
+  ['a folder that never was its own', { metadata: { ...deleted, annotations: {} }, ...unrecorded }, 'release'],
+  ['such a folder, no annotations', { metadata: { ...deleted, annotations: undefined }, ...unrecorded }, 'release'],
+  ['a folder of other files alone', { metadata: deleted, ...unrecorded, folder: { entries: ['a.txt'] } }, 'release'],
 ]);
+
+table('a folder that is there already', [
+  [
+    'with files of others is taken',
+    { ...NEW, ...unrecorded, ...UNPROVISIONED, folder: { entries: ['a.txt'] } },
+    'claim-folder',
+  ],
+  ['with a file of ours is not', { ...NEW, ...unrecorded, ...UNPROVISIONED }, 'NameConflict'],
+]);
+
+describe('a Host that is being deleted', () => {
+  const host = someHost({}, deleted);
+  const said = (given: Given) => {
+    const decision = decideSafely(subject(given));
+    return decision.kind === 'act' ? decision.action.type : decision.message;
+  };
+  const fresh = { ...NEW, metadata: { annotations: {}, finalizers: undefined } };
+
+  test('takes no new VM', () => {
+    expect(decideSafely(subject({ host, ...fresh }))).toEqual({
+      kind: 'blocked',
+      reason: 'HostNotFound',
+      message: 'Host localhost is being deleted and takes no new VMs',
+    });
+    expect(said(fresh)).toBe('add-finalizer');
+  });
+  test('keeps those that it has', () => {
+    expect(said({ host })).toBe('the guest is running');
+    expect(said({})).toBe('the guest is running');
+  });
+  test('lets those go that never came', () => {
+    expect(said({ host, ...fresh, metadata: { ...fresh.metadata, ...deleted } })).toBe('release');
+  });
+});
+
+test('a bug is said of its VM', () => {
+  const uid = '99999999-2222-4333-8444-555555555555';
+  const given: Given = {
+    record: { uid },
+    annotations: { [ANNOTATIONS.adopt]: uid },
+    seen: {
+      uidExists: () => {
+        throw new Error('a bug');
+      },
+    },
+  };
+  expect(decideSafely(subject(given))).toEqual({ kind: 'blocked', reason: 'InternalError', message: 'a bug' });
+});
 
 table('tools', [
   [
@@ -87,6 +141,16 @@ table('tools', [
     'noting does not',
     { ...ABSENT, ...NO_TOOLS, spec: { disks: [{ ...ROOT_DISK, reclaimPolicy: 'Retain' }] } },
     'note-disk',
+  ],
+  [
+    'an image needs them',
+    {
+      ...ABSENT,
+      ...NO_TOOLS,
+      spec: { disks: [ROOT_DISK, { name: 'data', image: { url: 'https://x.example/a' } }] },
+      files: { [`${FOLDER}/data.qcow2`]: noFile(`${FOLDER}/data.qcow2`) },
+    },
+    'QEMUNotInstalled',
   ],
   ['nor does a problem', { ...ABSENT, ...NO_TOOLS, spec: OFF, files: { [ROOT]: noFile() } }, 'StorageMissing'],
 ]);

@@ -111,6 +111,10 @@ sentences('identity', [
   ],
   ['VM default/a claims the name web-1 on this host and is older', { ...NEW, seen: { olderRival: 'default/a' } }],
   ['VM default/a has the name web-1 on this host, in another vmDir', { ...NEW, seen: { namesake: 'default/a' } }],
+  [
+    '/vms/web-1 exists and holds qemu.pid, a name that qemu-operator keeps for its own files; move that file away, and the folder is taken with all else in it',
+    { ...NEW, record: { kind: 'absent' }, process: GONE, folder: { entries: ['notes.txt', 'qemu.pid'] } },
+  ],
   ['a QEMU process (pid 77) that no record explains runs in /vms/web-1', { ...NEW, record: { kind: 'absent' } }],
   [
     '/vms/web-1: its record has version 9, written by a later qemu-operator; the VM is left alone',
@@ -135,6 +139,14 @@ sentences('deletion', [
   ['the VM is being deleted: asking the guest to power down', deleted],
   ['removing the files of the VM', { ...deleted, process: GONE }],
   ['nothing of the VM is on the host', { ...deleted, record: null }],
+  [
+    '/vms/web-1 has lost its record, but QEMU (pid 77) runs there; restore .qemu-operator.json, or release the object with annotation qemu-operator.dev/orphan',
+    { ...deleted, record: { kind: 'absent' }, folder: { entries: ['qemu.pid'] } },
+  ],
+  [
+    '/vms/web-1 has lost its record, but qemu.pid is there; restore .qemu-operator.json, or release the object with annotation qemu-operator.dev/orphan',
+    { ...deleted, record: { kind: 'absent' }, process: GONE, folder: { entries: ['notes.txt', 'qemu.pid'] } },
+  ],
   [
     'annotation qemu-operator.dev/orphan is set: the host is left alone',
     {
@@ -174,7 +186,16 @@ sentences('disks', [
     "disk data: a file that is created outside the VM's folder ends in .qcow2, .raw or .img; /data/passwd does not",
     data({ size: '1Gi', path: '/data/passwd' }, noFile('/data/passwd')),
   ],
+  [
+    'disk data: /data/a.qcow2 is a symbolic link to /data/gone.qcow2, which does not exist; mount or restore that, or remove the link',
+    data({ size: '1Gi' }, { ...noFile('/data/gone.qcow2'), link: true } as never),
+  ],
   ['disk data: /vms/web-1/root.qcow2 is disk root of this VM as well', data({ path: ROOT }, file())],
+  ['disk data: /data/a.qcow2 (really /vms/web-1/root.qcow2) is disk root of this VM as well', data({}, file())],
+  [
+    'cdrom install: /vms/web-1/root.qcow2 is disk root of this VM as well',
+    { ...ABSENT, spec: { cdroms: [{ name: 'install', path: ROOT }] } },
+  ],
   [
     'disk data was /data/a.qcow2 (qcow2) before; its file was left untouched: use another name for /data/a.qcow2',
     data({ format: 'raw' }, here({ format: 'raw' }), { format: 'qcow2' }),
@@ -288,6 +309,18 @@ sentences('what a launch needs', [
       spec: { architecture: 'arm64' },
       seen: { facts: { ...FACTS, qemu: { arm64: { command: 'q', version: '6.0.0' } } } },
     },
+  ],
+  [
+    'vcpus: 9 are more than QEMU 10.0.2 gives a machine, at most 8',
+    {
+      ...ABSENT,
+      spec: { vcpus: 9 },
+      seen: { facts: { ...FACTS, qemu: { x86_64: { command: 'q', version: '10.0.2', maxVcpus: 8 } } } },
+    },
+  ],
+  [
+    'memory: 4096Mi are more than the host has, 3.9Gi',
+    { ...ABSENT, spec: { memory: '4Gi' }, seen: { facts: { ...FACTS, memoryBytes: 3.9 * GI } } },
   ],
   [
     'accelerator is KVM, which does not work here: /dev/kvm does not exist; use Auto or TCG',

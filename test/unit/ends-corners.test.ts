@@ -1,7 +1,7 @@
 /** Corners of ends: what counts as a crash, and what a record says of them. */
 import { describe, expect, test } from 'vitest';
 import { decide } from '../../src/reconcile/decide.ts';
-import { backoffMs, isCrash } from '../../src/reconcile/ends.ts';
+import { backoffMs, isCrash, isExitReason, staysOff } from '../../src/reconcile/ends.ts';
 import { type Given, GONE, NOON, PID, someEnd, subject } from '../fakes/subjects.ts';
 
 /** How long after a powerdown a guest's end is still its answer. */
@@ -58,6 +58,26 @@ describe('the end of a process', () => {
   test('a start after a stop that was asked for is no restart by policy', () => {
     const given = subject({ ...ABSENT, record: { end: someEnd('StoppedByRequest') } });
     expect(decide(given)).toMatchObject({ action: { type: 'launch', restart: false } });
+  });
+
+  test('nor is it waited for, whatever crashed before', () => {
+    const given = subject({ ...ABSENT, record: { end: someEnd('StoppedByRequest', { crashes: 9, at: NOON }) } });
+    expect(decide(given)).toMatchObject({ action: { type: 'launch' } });
+  });
+
+  test('an end that was asked for keeps nothing off', () => {
+    const ends = ['StoppedByRequest', 'HostShutdown', 'Crashed'] as const;
+    expect(ends.map((end) => staysOff('Never', end))).toEqual([false, false, true]);
+  });
+
+  test('the word of a status is an end, or is none', () => {
+    expect(['Crashed', 'GuestPoweredOff', 'crashed', '', undefined].map((word) => isExitReason(word))).toEqual([
+      true,
+      true,
+      false,
+      false,
+      false,
+    ]);
   });
 
   test('an internal error is written into the stop marker', () => {

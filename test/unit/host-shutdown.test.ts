@@ -34,13 +34,14 @@ describe('the annotation', () => {
   });
 });
 
+const asked = (secondsAgo: number, lastSecondsAgo = secondsAgo) => ({
+  reason: 'HostShutdown' as const,
+  at: NOON - secondsAgo * SECOND,
+  powerdownAt: NOON - lastSecondsAgo * SECOND,
+});
+const soft = { powerOff: { mode: 'Soft' } };
+
 describe('a VM that runs', () => {
-  const asked = (secondsAgo: number, lastSecondsAgo = secondsAgo) => ({
-    reason: 'HostShutdown' as const,
-    at: NOON - secondsAgo * SECOND,
-    powerdownAt: NOON - lastSecondsAgo * SECOND,
-  });
-  const soft = { powerOff: { mode: 'Soft' } };
   const long = { powerOff: { gracePeriodSeconds: 600 } };
   const rows: readonly (readonly [string, Given, unknown])[] = [
     ['is asked to power down', {}, ['powerdown', 'HostShutdown']],
@@ -67,6 +68,7 @@ describe('a VM that runs', () => {
     ['and then switched off', { host: ending(0), stop: asked(60, 10), spec: soft }, ['quit', 'HostShutdown']],
     ['a panicked guest cannot be asked', { process: 'guest-panicked' }, ['quit', 'HostShutdown']],
     ['a paused guest is not resumed for it', { process: 'paused' }, ['quit', 'HostShutdown']],
+    ['that no launch explains is noted first', { launch: null, process: 'running' }, 'note-launch'],
     ['that came up unnoted is noted first', { launch: { state: 'starting' } }, 'note-launch'],
     [
       'and is wanted off is stopped by request',
@@ -89,6 +91,15 @@ describe('a VM that runs', () => {
   test.each(rows)('%s', (_sentence, given, expected) => {
     expect(decided(given)).toEqual(expected);
   });
+});
+
+test.each([
+  ['quits at 2026-01-05T12:00:10Z', 10],
+  ['quits at 2026-01-05T12:00:30Z', 30],
+  ['waits for it', 300],
+])('a Soft guest is told from one that the host ends: QEMU %s', (what, leftSeconds) => {
+  const given = { host: ending(leftSeconds), spec: soft, stop: asked(0) };
+  expect(decide(subject(given)).message).toBe(`the host is shutting down: the guest is powering down, QEMU ${what}`);
 });
 
 describe('a VM without a process', () => {

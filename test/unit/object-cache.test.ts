@@ -60,6 +60,23 @@ test('objects come and go in their order', () => {
   expect(all().at(-1)?.metadata.uid).toBe(uid);
 });
 
+test('the first objects come in their order', () => {
+  expect(names()).toEqual([]);
+  add('z');
+  add('a');
+  expect(names()).toEqual(['default/a', 'default/z']);
+});
+
+test('what the history reaches back to is looked up there, and nothing where nothing happened', () => {
+  const [a] = [add('a'), add('b')];
+  all();
+  const [everything, touched] = [vi.spyOn(table, 'rows'), vi.spyOn(table, 'touchedAfter')];
+  let last = a;
+  for (let vcpus = 11; vcpus <= 10 + HISTORY; vcpus += 1) last = edit(last, { vcpus });
+  for (let times = 0; times < 2; times += 1) expect(all()[0]?.spec.vcpus).toBe(10 + HISTORY);
+  expect([everything.mock.calls.length, touched.mock.calls.length]).toEqual([0, 1]);
+});
+
 test('a successor of the same name is another object', () => {
   const a = add('a');
   const [first] = all();

@@ -161,7 +161,10 @@ test('a row tells whether it is another one without being decoded', () => {
   const noted = row();
   expect([noted?.revision, noted?.checksum === first?.checksum]).toEqual([2, false]);
   db.run("UPDATE objects SET json = replace(json, 'x86_64', 'x86_65')");
-  expect(row()?.checksum).not.toBe(noted?.checksum);
+  const damaged = row();
+  expect(damaged?.checksum).not.toBe(noted?.checksum);
+  db.run("UPDATE objects SET problem = replace(problem, 'gone', 'went')");
+  expect(row()?.checksum).not.toBe(damaged?.checksum);
 });
 
 test('who was touched is told once each', () => {
@@ -177,6 +180,9 @@ test('who was touched is told once each', () => {
   ).toEqual(['a', 'b']);
   expect(table.touchedAfter(2, 'VirtualMachine')).toEqual([ref]);
   expect(table.touchedAfter(2, 'Host')).toEqual([]);
+  const { namespace: _namespace, ...metadata } = object('h').metadata;
+  table.insert({ ...object('h'), kind: 'Host', metadata, spec: { local: {} } });
+  expect(table.touchedAfter(2, 'Host')).toEqual([{ name: 'h' }]);
 });
 
 describe('a damaged row never passes for an absent object', () => {
@@ -202,12 +208,14 @@ describe('a damaged row never passes for an absent object', () => {
     const { db, table } = made();
     table.insert({ ...object('a'), declaration: { labels: {}, annotations: {}, spec: { architecture: 'x86_64' } } });
     db.run(`UPDATE objects SET ${column} = replace(${column}, 'x86_64', 'x86_65')`);
+    const cause = expect.objectContaining({ message: 'the checksum does not match' });
     expect(() => table.find('VirtualMachine', ref)).toThrow(/is damaged/);
+    expect(() => table.find('VirtualMachine', ref)).toThrow(expect.objectContaining({ cause }));
   });
 
   test('a row of before there were checksums is read as it is', () => {
     const { db, table } = made();
-    table.insert(object('a'));
+    table.insert(object('a', { spec: { sum: 1, architecture: 'x86_64' } }));
     const before = table.find('VirtualMachine', ref);
     db.run("UPDATE objects SET json = json_remove(json, '$.sum')");
     expect(table.find('VirtualMachine', ref)).toEqual(before);

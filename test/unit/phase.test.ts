@@ -14,11 +14,13 @@ function decision(reason: string, kind = 'wait'): { decision: Decision } {
 
 test.each<[string, Phase]>([
   ['Provisioning', 'Provisioning'],
+  ['ImageDownloading', 'Provisioning'],
   ['Starting', 'Starting'],
   ['CrashLoopBackOff', 'CrashLoopBackOff'],
   ['Stopped', 'Stopped'],
   ['GuestPoweredOff', 'Stopped'],
   ['PausedByOperator', 'Stopped'],
+  ['HostShutdown', 'Stopped'],
   ['HostNotReady', 'Pending'],
 ])('without a process, %s is %s', (reason, phase) => {
   expect(phaseOf(VM, decision(reason), GONE)).toBe(phase);

@@ -68,6 +68,19 @@ sentences('stopping', [
 
 sentences('off and ended', [
   ['the VM is stopped, as powerState wants', { ...ABSENT, spec: { powerState: 'PoweredOff' } }],
+  [
+    'the VM is stopped, as powerState wants; disk data is made from its image when it is switched on',
+    {
+      ...ABSENT,
+      spec: {
+        powerState: 'PoweredOff',
+        disks: [
+          { name: 'root', size: '1Gi' },
+          { name: 'data', image: { url: 'https://images.example/a' } },
+        ],
+      },
+    },
+  ],
   ['noting that the VM is switched off', { ...end('Crashed'), spec: { powerState: 'PoweredOff' } }],
   [
     'GuestPoweredOff as noted; restartPolicy leaves it off',

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { acceleratorOf, qemuProblem, toolProblem } from '../../src/reconcile/readiness.ts';
-import { FACTS } from '../fakes/simulated-world.ts';
+import { FACTS, GI } from '../fakes/simulated-world.ts';
 import { subject } from '../fakes/subjects.ts';
 
 const WORKS = { works: true, reason: 'KVM ran code' };
@@ -52,6 +52,21 @@ describe('what is missing', () => {
     expect(reason({ accelerator: 'KVM' }, { kvm: BROKEN })).toBe('KVMUnavailable');
     expect(reason({ accelerator: 'KVM', architecture: 'arm64' }, {})).toBe('KVMUnavailable');
     expect(reason({ accelerator: 'Auto' }, { kvm: BROKEN })).toBeUndefined();
+  });
+
+  test('CPUs that QEMU has', () => {
+    const some = { qemu: { x86_64: { ...QEMU, maxVcpus: 8 } } };
+    expect([7, 8, 9].map((vcpus) => reason({ vcpus }, some))).toEqual([undefined, undefined, 'InvalidSpec']);
+    expect(reason({ vcpus: 9 }, {})).toBeUndefined();
+  });
+
+  test('memory that the host has', () => {
+    const some = { memoryBytes: 4 * GI };
+    expect(['3Gi', '4Gi', '4097Mi'].map((memory) => reason({ memory }, some))).toEqual([
+      undefined,
+      undefined,
+      'InsufficientMemory',
+    ]);
   });
 
   test('qemu-img', () => {

@@ -158,6 +158,11 @@ describe('facts', () => {
     expect(status({ launch }).memory).toBe('1536Mi');
   });
 
+  test('the next attempt: when a decision names it', () => {
+    const decision: Decision = { kind: 'blocked', reason: 'ImageNotFound', message: 'm', retryAt: NOON + 7_000 };
+    expect(status(OFF, undefined, decision).nextAttemptAt).toBe('2026-01-05T12:00:07Z');
+  });
+
   test('the next attempt: of a back-off, not of any other wait', () => {
     const end = someEnd('Crashed', { crashes: 9, at: NOON });
     expect(status({ ...OFF, record: { end } }).nextAttemptAt).toMatch(/^2026-01-05T12:0/);

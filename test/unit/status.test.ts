@@ -283,6 +283,20 @@ describe('disks', () => {
     });
   });
 
+  test('one that was taken out of the spec is what it was, until the process that has it ends', () => {
+    const old = { name: 'old', path: '/data/o.qcow2', format: 'qcow2' } as const;
+    const record = { disks: { ...disks, old: { ...old, state: 'attached' as const } } };
+    const { wanted } = subject();
+    const launch = { spec: { ...structuredClone(wanted.launch), disks: [...wanted.launch.disks, old] } as never };
+    const stateOf = (given: Given) => status({ record, ...given }).disks?.at(-1)?.state;
+    expect([{ launch }, { launch, process: GONE }, {}, { launch: null }].map(stateOf)).toEqual([
+      'Attached',
+      'Detached',
+      'Detached',
+      'Detached',
+    ]);
+  });
+
   test('one that is gone is missing', () => {
     expect(status({ files: { [ROOT]: noFile() } }).disks?.[0]?.state).toBe('Missing');
   });

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { ANNOTATIONS } from '../../src/api/meta.ts';
 import { decide } from '../../src/reconcile/decide.ts';
 import { inside } from '../../src/reconcile/paths.ts';
-import { decideLiveGrowth } from '../../src/reconcile/storage.ts';
+import { decideLiveGrowth, growthOf } from '../../src/reconcile/storage.ts';
 import { GI } from '../fakes/simulated-world.ts';
 import { file, type Given, GONE, noFile, ROOT, someHost, someRecord, subject } from '../fakes/subjects.ts';
 
@@ -68,6 +68,11 @@ test('inside a folder', () => {
 table('paths', [
   ['a socket of 107 bytes is not too long', long(107), 'launch'],
   ['one of 108 is', long(108), 'PathTooLong'],
+  [
+    'one ISO image in two CD-ROMs',
+    { ...ABSENT, spec: cdroms(ISO, ISO), files: { [ISO]: file({ resolved: ISO }) } },
+    'launch',
+  ],
   ['one file for two disks', { ...ABSENT, spec: { disks: [ROOT_DISK, { name: 'data', path: ROOT }] } }, 'InvalidSpec'],
   [
     'without allowedPaths: the vmDir',
@@ -113,6 +118,12 @@ table('disks', [
     'attach-disk',
   ],
   [
+    'an attached raw one of an odd size',
+    data({ format: 'raw' }, here({ format: 'raw', virtualBytes: GI + 1 }), { state: 'attached', format: 'raw' }),
+    'launch',
+  ],
+  ['a qcow2 of an odd size', data({}, here({ virtualBytes: GI + 1 })), 'attach-disk'],
+  [
     'a new one of a running VM waits for the restart',
     { ...data({ size: '1Gi' }, noFile(DATA)), process: 'running', launch: {} },
     'Running',
@@ -136,6 +147,10 @@ test('growing is a step of provisioning', () => {
     action: { type: 'grow-disk', toBytes: 2 * GI },
     reason: 'Provisioning',
   });
+});
+
+test('a growth that nobody asks for is none', () => {
+  expect(growthOf({ format: 'qcow2', sizeBytes: GI }, GI)).toBe('none');
 });
 
 describe('growing while running', () => {

@@ -66,6 +66,11 @@ table('an existing file', [
   ],
   ['that cannot be read is not', data({}, here({ readable: false })), 'blocked DiskMissing'],
   [
+    'that a link leads to, and that is gone, is not made',
+    data({ size: '1Gi' }, { ...noFile('/data/gone.qcow2'), link: true } as never),
+    'blocked DiskMissing',
+  ],
+  [
     'that another disk of the VM leads to, through a link, is not',
     data({ path: '/data/link/root.qcow2' }, here({ resolved: ROOT })),
     'blocked InvalidSpec',
