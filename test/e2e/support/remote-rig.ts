@@ -1,8 +1,10 @@
 /** A controller in the test's own process whose only Host is a real sshd behind a network of the test's own. */
+import { randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { Host } from '../../../src/api/host.ts';
+import { ANNOTATIONS } from '../../../src/api/meta.ts';
 import { HostUnreachableError, type RunOptions, type RunResult, type Shell } from '../../../src/host/shell.ts';
 import { HostShells } from '../../../src/host-shells.ts';
 import { QemuDriver } from '../../../src/qemu/driver.ts';
@@ -123,6 +125,12 @@ export class RemoteRig {
   /** Scripts that the loop has run. */
   get runs(): number {
     return this.#shell?.runs ?? 0;
+  }
+
+  /** Asks the loop to look at everything again. */
+  async look(): Promise<void> {
+    const annotations = { [ANNOTATIONS.lookRequestedAt]: randomUUID() };
+    await this.rig.store.patch('Host', { name: HOST }, { metadata: { annotations } });
   }
 
   /** A small VM there. */
