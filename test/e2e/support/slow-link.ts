@@ -40,10 +40,6 @@ export class SlowLink {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  get connections(): number {
-    return this.#connections.size;
-  }
-
   /** Nothing passes for this long, and nothing is lost. */
   async stall(ms: number): Promise<void> {
     const stalled = [...this.#connections];
@@ -65,11 +61,6 @@ export class SlowLink {
   /** Every connection ends at both sides; new ones are taken. */
   reset(): void {
     for (const connection of this.#connections) connection.reset();
-  }
-
-  /** Every connection passes nothing any more, and neither side is told; new ones are taken. */
-  vanish(): void {
-    for (const connection of this.#connections) connection.hold(['up', 'down']);
   }
 
   #take(near: Socket): void {
