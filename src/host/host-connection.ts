@@ -17,6 +17,8 @@ import { type ScriptOptions, SESSION_COMMAND, SshSession } from './ssh-session.t
 const MAX_SESSIONS = 8;
 /** Relays last as long as their VM is watched: without a bound no script would ever run. */
 const MAX_RELAYS = 6;
+/** As many as are opened in the time that one script takes. */
+const SPARES = 2;
 
 /** The server has no room for a session now: asked again after this time. */
 const REFUSED_MS = 200;
@@ -38,7 +40,7 @@ export class HostConnection {
   #forwards: boolean | undefined;
   #hasOpened = false;
   /** Opened ahead: opening takes two round trips and whatever the login shell does, running then one. */
-  #spare: Promise<Held | undefined> | undefined;
+  readonly #spares: Promise<Held | undefined>[] = [];
 
   constructor(client: SshClient, { name, user }: { readonly name: string; readonly user: string }) {
     this.client = client;
@@ -120,15 +122,14 @@ export class HostConnection {
     }
   }
 
-  /** The spare one, else a new one; and a new spare, where there is room. */
+  /** A spare one, else a new one; and new spares, where there is room. */
   async #session(signal: AbortSignal): Promise<Held> {
-    const spare = this.#spare;
-    this.#spare = undefined;
+    const spare = this.#spares.shift();
     const ready = spare === undefined ? undefined : await unlessAborted(spare, signal, dismiss);
     const isUsable = ready?.session.isOpen === true;
     if (!isUsable) dismiss(ready);
     const held = isUsable ? ready : await this.#open(signal);
-    if (this.#spare === undefined && this.#sessions.isFree) this.#spare = this.#openAhead();
+    while (this.#spares.length < SPARES && this.#sessions.isFree) this.#spares.push(this.#openAhead());
     return held;
   }
 

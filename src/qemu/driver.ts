@@ -102,6 +102,9 @@ export class QemuDriver implements HostDriver {
   async #look(request: LookRequest, signal: AbortSignal): Promise<SeenHost> {
     const started = performance.now();
     const ahead = this.#askAhead(request);
+    const firstFacts = this.#facts === undefined ? askFacts(this.#shell, signal) : undefined;
+    // Where the look fails, it says why.
+    firstFacts?.catch(() => undefined);
     const paths = new Set([...request.paths, ...request.vms.flatMap(pathsOf)]);
     const answer = await probe(
       this.#shell,
@@ -118,7 +121,7 @@ export class QemuDriver implements HostDriver {
     );
     this.#ticksPerSecond = answer.ticksPerSecond;
     const roundTripMs = Math.round(performance.now() - started);
-    const facts = await this.#factsFor(answer.toolsKey, signal);
+    const facts = await this.#factsFor(answer.toolsKey, firstFacts, signal);
     const boots = await this.#bootsOf(request, answer, signal);
     const seen = await seenHost(answer, request, {
       facts,
@@ -172,9 +175,10 @@ export class QemuDriver implements HostDriver {
     this.#addresses.forget(folder);
   }
 
-  async #factsFor(key: string, signal: AbortSignal): Promise<HostFacts> {
+  /** @param first where none are known: they were asked for together with the look */
+  async #factsFor(key: string, first: Promise<HostFacts> | undefined, signal: AbortSignal): Promise<HostFacts> {
     if (this.#facts?.key === key) return this.#facts.facts;
-    const facts = await askFacts(this.#shell, signal);
+    const facts = await (first ?? askFacts(this.#shell, signal));
     this.#facts = { key, facts };
     return facts;
   }

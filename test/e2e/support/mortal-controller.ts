@@ -14,21 +14,16 @@ import { writeSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import type { RunOptions, RunResult } from '../../../src/host/shell.ts';
-import { CANCEL_COPY, FINISH_COPY, START_COPY } from '../../../src/qemu/copy-job.ts';
 import { QemuDriver } from '../../../src/qemu/driver.ts';
-import { LOCK_FILE } from '../../../src/qemu/effect-script.ts';
-import * as scripts from '../../../src/qemu/scripts.ts';
 import { runController } from '../../../src/reconcile/controller.ts';
 import { openFileStore } from '../../../src/store/file-store.ts';
 import type { Store } from '../../../src/store/store.ts';
 import { ObservedStore } from '../../proof/observed-store.ts';
+import { effectOf, qmpEffectOf } from './effects.ts';
 import { TestShell } from './stand-ins.ts';
 
 const [dir = '', path = '', how = 'live'] = process.argv.slice(2);
 const QUICK = { resyncMs: 1_000, failureBackoffMs: { first: 300, max: 2_000 } };
-/** A script that contains another one comes before it. */
-const SCRIPTS: Readonly<Record<string, string>> = { START_COPY, FINISH_COPY, CANCEL_COPY, ...scripts };
-const QMP_EFFECT = /"execute":"(quit|system_powerdown|cont|block_resize)"/;
 
 const say = (line: string) => writeSync(1, `${line}\n`);
 
@@ -62,8 +57,7 @@ async function effect<T>(name: string, begin: () => Promise<T>, lastsLonger = fa
 class MortalShell extends TestShell {
   override run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
     const run = () => super.run(script, args, options);
-    const name = Object.entries(SCRIPTS).find(([, body]) => script.includes(body))?.[0];
-    if (name === undefined && script.includes(LOCK_FILE)) throw new Error('an effect that no script is known for');
+    const name = effectOf(script);
     return name === undefined ? run() : effect(name, run, true);
   }
 
@@ -71,7 +65,7 @@ class MortalShell extends TestShell {
     const stream = await super.dial(socket, options);
     const write = stream.write.bind(stream) as (chunk: unknown) => boolean;
     stream.write = ((chunk: unknown) => {
-      const command = QMP_EFFECT.exec(String(chunk))?.[1];
+      const command = qmpEffectOf(chunk);
       if (command === undefined) return write(chunk);
       void effect(`QMP ${command}`, async () => write(chunk));
       return true;

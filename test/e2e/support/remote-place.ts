@@ -45,9 +45,9 @@ export class RemotePlace {
 
   /** `host add NAME` for the sshd. */
   add(name: string, more: readonly string[]): Promise<Ended> {
-    const { user, port } = this.sshd;
+    const { address, user, port } = this.sshd;
     const vmDir = more.includes('--vm-dir') ? [] : ['--vm-dir', this.vmDir];
-    return this.rig.run(['host', 'add', name, `${user}@127.0.0.1`, '--port', String(port), ...vmDir, ...more]);
+    return this.rig.run(['host', 'add', name, `${user}@${address}`, '--port', String(port), ...vmDir, ...more]);
   }
 
   /** With the key that may log in, until it is ready. */

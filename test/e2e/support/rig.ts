@@ -8,6 +8,7 @@ import { findCondition } from '../../../src/api/conditions.ts';
 import type { Host } from '../../../src/api/host.ts';
 import { ANNOTATIONS, API_VERSION } from '../../../src/api/meta.ts';
 import type { VirtualMachine } from '../../../src/api/virtual-machine.ts';
+import type { Shell } from '../../../src/host/shell.ts';
 import { QemuDriver, type QemuDriverOptions } from '../../../src/qemu/driver.ts';
 import { type ControllerEvent, runController } from '../../../src/reconcile/controller.ts';
 import type { HostLoopOptions } from '../../../src/reconcile/host-loop.ts';
@@ -28,7 +29,7 @@ export interface RigOptions {
   readonly vmDir?: string;
   readonly host?: Fields;
   readonly driver?: QemuDriverOptions;
-  readonly shell?: TestShell;
+  readonly shell?: Shell;
   readonly loop?: Partial<HostLoopOptions>;
   readonly secrets?: SecretReader;
   /** Somebody else runs the loop. */

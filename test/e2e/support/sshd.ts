@@ -10,7 +10,6 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -27,6 +26,9 @@ import { until } from './wait.ts';
 const SSHD = '/usr/sbin/sshd';
 /** sshd as root wants it, and its package makes it when the machine boots. */
 const PRIVILEGE_SEPARATION = '/run/sshd';
+/** There where tests made it: the last of them removes it, for each connection of each sshd needs it. */
+const MADE_BY_TESTS = join(tmpdir(), 'qo-privilege-separation');
+const FOLDER_PREFIX = 'qo-sshd-';
 const isRoot = userInfo().uid === 0;
 
 export interface SshdOptions {
@@ -35,11 +37,16 @@ export interface SshdOptions {
   /** Who may log in with `identity`; default: whoever runs the test. */
   readonly user?: string;
   readonly port?: number;
+  /** Words before its command: a network namespace's. */
+  readonly within?: readonly string[];
+  /** Where it listens; default: this machine's loopback. */
+  readonly address?: string;
 }
 
 export class Sshd {
   readonly folder: string;
   readonly port: number;
+  readonly address: string;
   readonly user: string;
   /** Path of a private key that may log in. */
   readonly identity: string;
@@ -49,6 +56,7 @@ export class Sshd {
   private constructor(folder: string, port: number, options: SshdOptions) {
     this.folder = folder;
     this.port = port;
+    this.address = options.address ?? '127.0.0.1';
     this.user = options.user ?? userInfo().username;
     this.identity = join(folder, 'id');
     this.#options = options;
@@ -56,14 +64,13 @@ export class Sshd {
 
   /** One that answers. It ends with the test, with all that was logged in. */
   static async start(onFinished: OnFinished, options: SshdOptions = {}): Promise<Sshd> {
-    const folder = mkdtempSync(join(tmpdir(), 'qo-sshd-'));
+    const folder = mkdtempSync(join(tmpdir(), FOLDER_PREFIX));
     const sshd = new Sshd(folder, options.port ?? (await freePort()), options);
-    const madeFolder = isRoot && !existsSync(PRIVILEGE_SEPARATION);
-    if (madeFolder) mkdirSync(PRIVILEGE_SEPARATION, { mode: 0o755 });
+    if (isRoot) makePrivilegeSeparation();
     onFinished(async () => {
       await sshd.stop();
       rmSync(folder, { recursive: true, force: true });
-      if (madeFolder) rmdirSync(PRIVILEGE_SEPARATION);
+      if (isRoot) removePrivilegeSeparation();
     });
     // The user's own process reads the list of keys.
     chmodSync(folder, 0o755);
@@ -78,16 +85,16 @@ export class Sshd {
   async run(): Promise<void> {
     writeFileSync(join(this.folder, 'sshd_config'), this.#config());
     const log = openSync(join(this.folder, 'log'), 'a');
-    const child = spawn(SSHD, ['-D', '-e', '-f', join(this.folder, 'sshd_config')], {
-      stdio: ['ignore', 'ignore', log],
-    });
+    const command = [...(this.#options.within ?? []), SSHD, '-D', '-e', '-f', join(this.folder, 'sshd_config')];
+    const [program = SSHD, ...args] = command;
+    const child = spawn(program, args, { stdio: ['ignore', 'ignore', log] });
     closeSync(log);
     this.#child = child;
     await until(
       'sshd answers',
       () => {
         if (child.exitCode !== null) throw new Error(`sshd ended: ${this.log()}`);
-        return answers(this.port);
+        return answers(this.port, this.address);
       },
       Boolean,
     );
@@ -142,7 +149,7 @@ export class Sshd {
     };
     return {
       name: 'rack',
-      address: '127.0.0.1',
+      address: this.address,
       port: this.port,
       user: this.user,
       credentials: async () => credentials ?? mine,
@@ -156,7 +163,7 @@ export class Sshd {
     return [
       ...(this.#options.config ?? []),
       `Port ${this.port}`,
-      'ListenAddress 127.0.0.1',
+      `ListenAddress ${this.address}`,
       ...['ed25519', 'rsa'].map((type) => `HostKey ${join(this.folder, `host_${type}`)}`),
       `PidFile ${join(this.folder, 'pid')}`,
       `AuthorizedKeysFile ${join(this.folder, 'authorized_keys')}`,
@@ -170,6 +177,21 @@ export class Sshd {
       '',
     ].join('\n');
   }
+}
+
+/** After the folder of the sshd that needs it, which keeps others from removing it. */
+function makePrivilegeSeparation(): void {
+  if (existsSync(PRIVILEGE_SEPARATION)) return;
+  mkdirSync(PRIVILEGE_SEPARATION, { mode: 0o755, recursive: true });
+  writeFileSync(MADE_BY_TESTS, '');
+}
+
+/** After the folder of the sshd that needed it. */
+function removePrivilegeSeparation(): void {
+  const isNeeded = readdirSync(tmpdir()).some((name) => name.startsWith(FOLDER_PREFIX));
+  if (isNeeded || !existsSync(MADE_BY_TESTS)) return;
+  rmSync(PRIVILEGE_SEPARATION, { recursive: true, force: true });
+  rmSync(MADE_BY_TESTS, { force: true });
 }
 
 type RouteOptions = Partial<Omit<SshRoute, 'credentials' | 'hostKeys'>> & {
@@ -199,9 +221,9 @@ export async function startAgent(onFinished: OnFinished, folder: string, keys: r
   return socket;
 }
 
-function answers(port: number): Promise<boolean> {
+function answers(port: number, address: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
+    const socket = connect(port, address);
     const end = (is: boolean) => {
       socket.destroy();
       resolve(is);

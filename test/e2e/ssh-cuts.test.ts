@@ -1,0 +1,216 @@
+/**
+ * One controller, a real sshd and a network that breaks before and after each effect of a life: the life that results
+ * is the life that nobody disturbed.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { expect, onTestFinished, test } from 'vitest';
+import type { RunOptions, RunResult, Shell } from '../../src/host/shell.ts';
+import type { RemoteShell } from '../../src/remote-shell.ts';
+import { effectOf, qmpEffectOf } from './support/effects.ts';
+import { humanMonitor } from './support/oracle.ts';
+import { argumentOf, qemusBelow } from './support/process.ts';
+import { PassingShell, RemoteRig } from './support/remote-rig.ts';
+import { readyOf } from './support/rig.ts';
+import type { SlowLink } from './support/slow-link.ts';
+import { standIn } from './support/stand-ins.ts';
+import { until } from './support/wait.ts';
+
+const NAME = 'web-1';
+const PATIENCE_MS = 240_000;
+const MINUTE = 60_000;
+/** Between a script's work and its end. */
+const ANSWER_SECONDS = 2;
+
+type When = 'before' | 'after' | 'never';
+/** What is wanted once more although it was done, as a claim is whose answer was lost, comes through. */
+const FOLLOWS: Readonly<Record<When, When>> = { before: 'after', after: 'never', never: 'before' };
+
+interface CuttingPlace {
+  readonly link: SlowLink;
+  /** The PATH of scripts. */
+  readonly path: string;
+  readonly isCutting: boolean;
+  /** Where the host says that it is done: the beginning of paths. */
+  readonly mark: string;
+  /** Asks the loop to look again. */
+  readonly look: () => Promise<void>;
+}
+
+/** Cuts the link before an effect, and after it when it is tried again. */
+class CuttingShell extends PassingShell {
+  readonly effects: string[] = [];
+  readonly cuts: string[] = [];
+  readonly #place: CuttingPlace;
+  #last: { readonly name: string; readonly when: When } | undefined;
+
+  constructor(remote: RemoteShell, place: CuttingPlace) {
+    super(remote);
+    this.#place = place;
+  }
+
+  override run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+    const name = effectOf(script);
+    const path = `PATH='${this.#place.path}'; export PATH\n`;
+    if (name === undefined) return super.run(path + script, args, options);
+    return this.#effect(name, (mark) => {
+      const marking = mark === undefined ? '' : `trap ': >"${mark}"; sleep ${ANSWER_SECONDS}' EXIT\n`;
+      return super.run(path + marking + script, args, options);
+    });
+  }
+
+  override async dial(socket: string, options: Parameters<Shell['dial']>[1]): Promise<Duplex> {
+    const stream = await super.dial(socket, options);
+    const write = stream.write.bind(stream) as (chunk: unknown) => boolean;
+    stream.write = ((chunk: unknown) => {
+      const command = qmpEffectOf(chunk);
+      if (command === undefined) return write(chunk);
+      void this.#effect(`QMP ${command}`, async () => write(chunk)).catch(() => undefined);
+      return true;
+    }) as typeof stream.write;
+    return stream;
+  }
+
+  /** @param begin does it; with a path, a file appears there when the host has done it */
+  async #effect<T>(name: string, begin: (mark?: string) => Promise<T>): Promise<T> {
+    this.effects.push(name);
+    if (!this.#place.isCutting) return begin();
+    const when = this.#when(name);
+    this.#last = { name, when };
+    if (when === 'never') return begin();
+    this.cuts.push(`${when} ${name}`);
+    try {
+      return await (when === 'before' ? this.#cutBefore(begin) : this.#cutAfter(name, begin));
+    } finally {
+      // The pauses between attempts grow with each loss, and have tests of their own.
+      await this.remote.close();
+      await this.#place.look();
+    }
+  }
+
+  /** An end that was cut off before it came may be brought about in another way: the next one of its kind is cut after it. */
+  #when(name: string): When {
+    if (this.#last?.name === name) return FOLLOWS[this.#last.when];
+    return this.cuts.includes(`before ${name}`) && !this.cuts.includes(`after ${name}`) ? 'after' : 'before';
+  }
+
+  async #cutBefore<T>(begin: () => Promise<T>): Promise<T> {
+    this.#place.link.reset();
+    await this.#untilLost();
+    return begin();
+  }
+
+  /** The host does it, and what it says of it is lost: a script's end comes late, a monitor's answer is held back. */
+  async #cutAfter<T>(name: string, begin: (mark: string) => Promise<T>): Promise<T> {
+    const { link, mark } = this.#place;
+    const done = `${mark}-${this.cuts.length}`;
+    const isCommand = name.startsWith('QMP');
+    if (isCommand) link.holdAnswers();
+    const result = begin(done);
+    result.catch(() => undefined);
+    const isDone = () => (isCommand ? link.held > 0 : existsSync(done));
+    await until(`${name} is done`, isDone, Boolean);
+    link.reset();
+    await this.#untilLost();
+    return result;
+  }
+
+  async #untilLost(): Promise<void> {
+    await until(
+      'the connection is lost',
+      () => this.remote.seen(),
+      (seen) => seen === undefined,
+    );
+  }
+}
+
+interface Rest {
+  readonly act: string;
+  readonly phase: string | undefined;
+  readonly reason: string | undefined;
+  readonly qemuStarts: number;
+  readonly qemusNow: number;
+  readonly files: readonly string[];
+  /** Of what a guest would read, where nobody writes now. */
+  readonly hashes: readonly string[];
+}
+
+/** Create, start, modify, stop, delete. */
+async function live(isCutting: boolean): Promise<{ rests: Rest[]; effects: string[]; cuts: string[] }> {
+  const far = await RemoteRig.start(onTestFinished);
+  const { rig, link } = far;
+  const counter = rig.path('starts');
+  const qemu = execFileSync('sh', ['-c', 'command -v qemu-system-x86_64'], { encoding: 'utf8' }).trim();
+  const counting = `#!/bin/sh\ncase " $* " in *" -daemonize "*) echo start >>'${counter}' ;; esac\nexec '${qemu}' "$@"\n`;
+  const path = standIn(rig.path('bin'), 'qemu-system-x86_64', counting);
+  let shell: CuttingShell | undefined;
+  far.run(onTestFinished, (remote) => {
+    shell = new CuttingShell(remote, { link, path, isCutting, mark: rig.path('mark'), look: () => far.look() });
+    return shell;
+  });
+  const rests: Rest[] = [];
+  const rest = async (act: string) => {
+    const vm = await rig.store.get('VirtualMachine', { namespace: 'default', name: NAME });
+    const folder = rig.folder(NAME);
+    const qemusNow = qemusBelow(folder).length;
+    const disks = [join(folder, 'data.qcow2'), rig.path('images', `${NAME}.raw`)].filter((disk) => existsSync(disk));
+    rests.push({
+      act,
+      phase: vm?.status?.phase,
+      reason: vm && readyOf(vm)?.reason,
+      qemuStarts: existsSync(counter) ? readFileSync(counter, 'utf8').split('\n').length - 1 : 0,
+      qemusNow,
+      files: existsSync(folder) ? readdirSync(folder).sort() : [],
+      hashes: qemusNow > 0 ? [] : disks.map(contentHash),
+    });
+  };
+  const disks = [rig.tiny(NAME), { name: 'data', size: '4Mi' }];
+  const more = { powerOff: { mode: 'Hard' }, updateStrategy: { type: 'Restart' }, powerState: 'PoweredOff' };
+  await far.create(NAME, { disks, ...more });
+  await rig.untilSettled(NAME, 'Stopped', PATIENCE_MS);
+  await rest('create');
+  await rig.edit(NAME, { powerState: 'PoweredOn' });
+  const pid = await rig.untilRunning(NAME, PATIENCE_MS);
+  await rig.untilPrinted(NAME, 'TINY-IO');
+  await humanMonitor(rig.folder(NAME), 'qemu-io disk-data "write -P 0x5a 1M 64k"');
+  await rest('start');
+  await rig.edit(NAME, { vcpus: 2 });
+  const second = await rig.untilRestarted(NAME, pid, PATIENCE_MS);
+  await rig.untilRunning(NAME, PATIENCE_MS);
+  expect(argumentOf(second, '-smp')).toMatch(/^(cpus=)?2/);
+  await rest('modify');
+  await rig.edit(NAME, { powerState: 'PoweredOff' });
+  await rig.untilSettled(NAME, 'Stopped', PATIENCE_MS);
+  await rest('stop');
+  await rig.delete(NAME);
+  await rig.untilGone(NAME, PATIENCE_MS);
+  await rest('delete');
+  return { rests, effects: shell?.effects ?? [], cuts: shell?.cuts ?? [] };
+}
+
+function contentHash(disk: string): string {
+  const raw = `${disk}.content`;
+  const format = disk.endsWith('.raw') ? 'raw' : 'qcow2';
+  execFileSync('qemu-img', ['convert', '-f', format, '-O', 'raw', disk, raw]);
+  const hash = createHash('sha256').update(readFileSync(raw)).digest('hex');
+  rmSync(raw);
+  return hash;
+}
+
+test('a link that is cut before and after each effect of a life changes nothing of it', {
+  timeout: 15 * MINUTE,
+}, async () => {
+  const undisturbed = await live(false);
+  const { rests, cuts } = await live(true);
+  const { effects } = undisturbed;
+  console.log(`proof: link cuts on real QEMU over SSH: ${effects.length} effects, ${cuts.length} cuts`);
+  expect(rests).toEqual(undisturbed.rests);
+  expect(cuts.length).toBeGreaterThanOrEqual(effects.length);
+  // A machine whose quit was cut off is ended by a script.
+  const expected = (when: string) => effects.filter((effect) => when === 'before' || !effect.startsWith('QMP'));
+  for (const when of ['before', 'after'])
+    expect([...new Set(expected(when))].filter((effect) => !cuts.includes(`${when} ${effect}`))).toEqual([]);
+});
