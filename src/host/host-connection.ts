@@ -22,6 +22,9 @@ const MAX_RELAYS = 6;
 const REFUSED_MS = 200;
 const MAX_FIRST_REFUSALS = 5;
 
+/** Opening takes two round trips and whatever the login shell does, running then one: scripts that follow each other wait for none. */
+const SPARES = 2;
+
 interface Held {
   readonly session: SshSession;
   /** Gives its place back. */
@@ -37,8 +40,8 @@ export class HostConnection {
   /** Whether the server forwards to sockets; undefined until it is seen. */
   #forwards: boolean | undefined;
   #hasOpened = false;
-  /** Opened ahead: opening takes two round trips and whatever the login shell does, running then one. */
-  #spare: Promise<Held | undefined> | undefined;
+  /** Opened ahead, the oldest first. */
+  readonly #spares: Promise<Held | undefined>[] = [];
 
   constructor(client: SshClient, { name, user }: { readonly name: string; readonly user: string }) {
     this.client = client;
@@ -120,15 +123,15 @@ export class HostConnection {
     }
   }
 
-  /** The spare one, else a new one; and a new spare, where there is room. */
+  /** A spare one, else a new one; and new spares, where there is room. */
   async #session(signal: AbortSignal): Promise<Held> {
-    const spare = this.#spare;
-    this.#spare = undefined;
+    const spare = this.#spares.shift();
     const ready = spare === undefined ? undefined : await unlessAborted(spare, signal, dismiss);
     const isUsable = ready?.session.isOpen === true;
     if (!isUsable) dismiss(ready);
-    const held = isUsable ? ready : await this.#open(signal);
-    if (this.#spare === undefined && this.#sessions.isFree) this.#spare = this.#openAhead();
+    const opening = isUsable ? ready : this.#open(signal);
+    while (this.#spares.length < SPARES && this.#sessions.isFree) this.#spares.push(this.#openAhead());
+    const held = await opening;
     return held;
   }
 

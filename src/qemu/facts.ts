@@ -37,7 +37,11 @@ export async function askFacts(shell: Shell, signal: AbortSignal): Promise<HostF
   const known = Object.values(TRAITS).flatMap(({ knownFirmware }) =>
     knownFirmware.flatMap(({ code, variables }) => [code, variables]),
   );
-  const result = await shell.run(SCRIPT, [nonce, ...known], { timeoutMs: TIMEOUT_MS, signal });
+  // Side by side: each takes a round trip.
+  const [result, kvm] = await Promise.all([
+    shell.run(SCRIPT, [nonce, ...known], { timeoutMs: TIMEOUT_MS, signal }),
+    probeKvm(shell, signal),
+  ]);
   const facts = parseFacts(result.stdout.toString('utf8'), nonce);
   if (facts.architecture === 'x86_64' ? facts.qemu.x86_64 === undefined : facts.qemu.arm64 === undefined) {
     return {
@@ -48,7 +52,7 @@ export async function askFacts(shell: Shell, signal: AbortSignal): Promise<HostF
       },
     };
   }
-  return { ...facts, kvm: await probeKvm(shell, facts.architecture, signal) };
+  return { ...facts, kvm };
 }
 
 export function parseFacts(text: string, nonce: string): HostFacts {

@@ -16,12 +16,12 @@ LC_ALL=C; export LC_ALL; umask 077
 [ -e /dev/kvm ] || { echo 'there is no /dev/kvm'; return 1; }
 { [ -r /dev/kvm ] && [ -w /dev/kvm ]; } || { echo "$(id -un) may not open /dev/kvm: usermod -aG kvm $(id -un)"; return 1; }
 d=$(mktemp -d) || { echo 'no temporary folder'; return 1; }
-case $1 in
+case $(uname -m) in
   x86_64)
-    printf %s "$2" | base64 -d >"$d/disk"; truncate -s 510 "$d/disk"; printf '\\125\\252' >>"$d/disk"; truncate -s 1M "$d/disk"
+    printf %s "$1" | base64 -d >"$d/disk"; truncate -s 510 "$d/disk"; printf '\\125\\252' >>"$d/disk"; truncate -s 1M "$d/disk"
     set -- qemu-system-x86_64 -machine q35,accel=kvm -drive "file=$d/disk,format=raw,if=virtio" ;;
   *)
-    printf %s "$3" | base64 -d >"$d/disk"; truncate -s 64M "$d/disk"
+    printf %s "$2" | base64 -d >"$d/disk"; truncate -s 64M "$d/disk"
     set -- qemu-system-aarch64 -machine virt,gic-version=max,accel=kvm -drive "file=$d/disk,format=raw,if=pflash" ;;
 esac
 "$@" -cpu host -m 32 -nodefaults -no-user-config -display none -serial "file:$d/console" >/dev/null 2>"$d/error" &
@@ -37,14 +37,10 @@ echo "$result"
 [ "$result" = ok ]
 `;
 
-const TIMEOUT_MS = 8_000;
+const TIMEOUT_MS = 10_000;
 
-export async function probeKvm(
-  shell: Shell,
-  hostArchitecture: string,
-  signal: AbortSignal,
-): Promise<{ works: boolean; reason: string }> {
-  const result = await shell.run(SCRIPT, [hostArchitecture, X86_GUEST, ARM64_GUEST], { timeoutMs: TIMEOUT_MS, signal });
+export async function probeKvm(shell: Shell, signal: AbortSignal): Promise<{ works: boolean; reason: string }> {
+  const result = await shell.run(SCRIPT, [X86_GUEST, ARM64_GUEST], { timeoutMs: TIMEOUT_MS, signal });
   const said = result.stdout.toString('utf8').trim();
   return result.code === 0
     ? { works: true, reason: 'KVM was seen to run code' }
