@@ -17,12 +17,13 @@ import { type ScriptOptions, SESSION_COMMAND, SshSession } from './ssh-session.t
 const MAX_SESSIONS = 8;
 /** Relays last as long as their VM is watched: without a bound no script would ever run. */
 const MAX_RELAYS = 6;
-/** As many as are opened in the time that one script takes. */
-const SPARES = 2;
 
 /** The server has no room for a session now: asked again after this time. */
 const REFUSED_MS = 200;
 const MAX_FIRST_REFUSALS = 5;
+
+/** Opening takes two round trips and whatever the login shell does, running then one: scripts that follow each other wait for none. */
+const SPARES = 2;
 
 interface Held {
   readonly session: SshSession;
@@ -128,8 +129,9 @@ export class HostConnection {
     const ready = spare === undefined ? undefined : await unlessAborted(spare, signal, dismiss);
     const isUsable = ready?.session.isOpen === true;
     if (!isUsable) dismiss(ready);
-    const held = isUsable ? ready : await this.#open(signal);
+    const opening = isUsable ? ready : this.#open(signal);
     while (this.#spares.length < SPARES && this.#sessions.isFree) this.#spares.push(this.#openAhead());
+    const held = await opening;
     return held;
   }
 

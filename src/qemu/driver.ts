@@ -102,9 +102,9 @@ export class QemuDriver implements HostDriver {
   async #look(request: LookRequest, signal: AbortSignal): Promise<SeenHost> {
     const started = performance.now();
     const ahead = this.#askAhead(request);
-    const firstFacts = this.#facts === undefined ? askFacts(this.#shell, signal) : undefined;
-    // Where the look fails, it says why.
-    firstFacts?.catch(() => undefined);
+    // Of a host that is new they are asked at once: the tools that the look finds are those that they tell of.
+    const first = this.#facts === undefined ? askFacts(this.#shell, signal) : undefined;
+    first?.catch(() => undefined);
     const paths = new Set([...request.paths, ...request.vms.flatMap(pathsOf)]);
     const answer = await probe(
       this.#shell,
@@ -121,7 +121,7 @@ export class QemuDriver implements HostDriver {
     );
     this.#ticksPerSecond = answer.ticksPerSecond;
     const roundTripMs = Math.round(performance.now() - started);
-    const facts = await this.#factsFor(answer.toolsKey, firstFacts, signal);
+    const facts = await this.#factsFor(answer.toolsKey, first, signal);
     const boots = await this.#bootsOf(request, answer, signal);
     const seen = await seenHost(answer, request, {
       facts,
@@ -147,15 +147,18 @@ export class QemuDriver implements HostDriver {
   }
 
   /** The guests that are known already answer while the script runs. */
-  #askAhead({ vms }: LookRequest): Map<string, AskedAhead> {
+  #askAhead({ vms, expected }: LookRequest): Map<string, AskedAhead> {
     const asked = new Map<string, AskedAhead>();
     for (const { folder } of vms) {
-      const monitor = this.#monitors.known(folder);
-      if (monitor === undefined) continue;
-      const answers = monitor.client.then((client) => this.#guests.ask(client));
+      const known = this.#monitors.known(folder);
+      const pid = known?.pid ?? expected?.get(folder);
+      if (pid === undefined) continue;
+      const ask = async () => this.#guests.ask(await this.#monitors.get(folder, pid));
+      const early = known === undefined ? ask() : known.client.then((client) => this.#guests.ask(client));
       // Nobody waits for it where the process turns out to be another one.
-      answers.catch(() => undefined);
-      asked.set(folder, { pid: monitor.pid, answers });
+      early.catch(() => undefined);
+      // A connection to the host that was still being made may have taken the time that a monitor has.
+      asked.set(folder, { pid, answers: () => (known === undefined ? early.catch(ask) : early) });
     }
     return asked;
   }
@@ -175,10 +178,9 @@ export class QemuDriver implements HostDriver {
     this.#addresses.forget(folder);
   }
 
-  /** @param first where none are known: they were asked for together with the look */
-  async #factsFor(key: string, first: Promise<HostFacts> | undefined, signal: AbortSignal): Promise<HostFacts> {
+  async #factsFor(key: string, asked: Promise<HostFacts> | undefined, signal: AbortSignal): Promise<HostFacts> {
     if (this.#facts?.key === key) return this.#facts.facts;
-    const facts = await (first ?? askFacts(this.#shell, signal));
+    const facts = await (asked ?? askFacts(this.#shell, signal));
     this.#facts = { key, facts };
     return facts;
   }

@@ -118,7 +118,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
     qemu,
     bridgeHelper: context.facts.uid === 0 ? undefined : context.facts.bridgeHelper,
   });
-  await run(
+  const { stdout } = await run(
     hands,
     scripts.LAUNCH,
     [
@@ -134,6 +134,9 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
     await noteRefusal(hands, action.spec, error);
     throw error;
   });
+  // Its guest is asked next: the connection is there by then, as far as anybody waits for it.
+  const pid = Number(stdout.toString('latin1'));
+  if (pid > 0) hands.monitors.get(context.wanted.folder, pid).catch(() => undefined);
 }
 
 async function stop({ step, reason, afresh, agent }: ActionOf<'stop'>, hands: Hands): Promise<void> {

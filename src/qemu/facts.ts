@@ -15,10 +15,11 @@ s host; uname -srm; id -u; nproc; grep MemTotal /proc/meminfo
 s os; grep '^PRETTY_NAME=' /etc/os-release 2>/dev/null
 for c in qemu-system-x86_64 qemu-system-aarch64; do
   command -v $c >/dev/null || continue
-  s version $c; $c -version </dev/null 2>&1 | head -n 1
-  s machines $c
-  printf '{"execute":"%s"}\\n' qmp_capabilities query-machines quit |
-    timeout 5 $c -machine none -nodefaults -no-user-config -display none -qmp stdio 2>/dev/null | grep -F '"cpu-max"'
+  # Its greeting has the version: each start of a QEMU takes most of the time of the other.
+  answers=$(printf '{"execute":"%s"}\\n' qmp_capabilities query-machines quit |
+    timeout 5 $c -machine none -nodefaults -no-user-config -display none -qmp stdio 2>/dev/null)
+  s machines $c; printf '%s\\n' "$answers"
+  case $answers in *'"QMP"'*) ;; *) s version $c; $c -version </dev/null 2>&1 | head -n 1 ;; esac
 done
 command -v qemu-img >/dev/null && s qemu-img
 for h in ${BRIDGE_HELPERS.join(' ')}; do [ -u $h ] && [ -x $h ] && { s helper; echo $h; }; done
@@ -71,12 +72,14 @@ export function parseFacts(text: string, nonce: string): HostFacts {
   const descriptors = sections.filter(({ name }) => name === 'descriptor').map((section) => section.body);
   const qemu: Partial<Record<Architecture, QemuFacts>> = {};
   for (const [architecture, { command }] of Object.entries(TRAITS) as [Architecture, (typeof TRAITS)[Architecture]][]) {
-    const version = /version (\d+\.\d+(?:\.\d+)?)/.exec(body(`version ${command}`))?.[1];
+    const answers = body(`machines ${command}`).split('\n');
+    const version =
+      greetedVersion(answers[0] ?? '') ?? /version (\d+\.\d+(?:\.\d+)?)/.exec(body(`version ${command}`))?.[1];
     if (version !== undefined)
       qemu[architecture] = {
         command,
         version,
-        maxVcpus: maxVcpusOf(body(`machines ${command}`), TRAITS[architecture].machine),
+        maxVcpus: maxVcpusOf(answers.find((line) => line.includes('"cpu-max"')) ?? '', TRAITS[architecture].machine),
         uefi: firmwareOf(architecture, readable, descriptors),
       };
   }
@@ -92,6 +95,18 @@ export function parseFacts(text: string, nonce: string): HostFacts {
     ...(helper === '' ? {} : { bridgeHelper: helper }),
     kvm: { works: false, reason: 'not tried yet' },
   };
+}
+
+/** Of QMP's greeting; undefined where there is none. */
+function greetedVersion(greeting: string): string | undefined {
+  try {
+    const { major, minor, micro } = (
+      JSON.parse(greeting) as { QMP: { version: { qemu: Record<'major' | 'minor' | 'micro', number> } } }
+    ).QMP.version.qemu;
+    return [major, minor, micro].every(Number.isInteger) ? `${major}.${minor}.${micro}` : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** QMP's answer to query-machines; undefined where QEMU gave none that can be read. */

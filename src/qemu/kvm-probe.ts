@@ -37,7 +37,7 @@ echo "$result"
 [ "$result" = ok ]
 `;
 
-const TIMEOUT_MS = 8_000;
+const TIMEOUT_MS = 10_000;
 
 export async function probeKvm(shell: Shell, signal: AbortSignal): Promise<{ works: boolean; reason: string }> {
   const result = await shell.run(SCRIPT, [X86_GUEST, ARM64_GUEST], { timeoutMs: TIMEOUT_MS, signal });

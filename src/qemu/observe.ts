@@ -43,7 +43,7 @@ export interface Surroundings {
 }
 export interface AskedAhead {
   readonly pid: number;
-  readonly answers: Promise<GuestAnswers>;
+  answers(): Promise<GuestAnswers>;
 }
 
 export type SeenFileBoots = NonNullable<Extract<SeenFile, { kind: 'present' }>['bootArchitectures']>;
@@ -179,7 +179,7 @@ async function seenGuest(folder: SeenFolder, probe: Probe, around: Surroundings)
   const ahead = around.ahead.get(path);
   try {
     const answers =
-      ahead?.pid === pid ? await ahead.answers : await around.guests.ask(await around.monitors.get(path, pid));
+      ahead?.pid === pid ? await ahead.answers() : await around.guests.ask(await around.monitors.get(path, pid));
     const { status, diskBytes, machine } = answers;
     return { guest: status, diskBytes, machine, ...(await seenInside(folder, { answers, pid, probe }, around)) };
   } catch {

@@ -67,7 +67,8 @@ export class QmpClient {
         client.#greeted = (error) => (error === undefined ? resolve() : reject(error));
         if (client.#ended) reject(new QmpTimeoutError('the monitor closed the connection'));
       });
-      await client.execute('qmp_capabilities', undefined, timeoutMs);
+      // Not awaited: what is asked next follows it in the same connection, in order.
+      client.execute('qmp_capabilities', undefined, timeoutMs).catch(() => client.close());
       return client;
     } catch (error) {
       client.close();

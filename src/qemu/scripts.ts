@@ -82,7 +82,8 @@ rm -f ${FOLDER_FILES.log}.stderr
 # It came up; where it has ended since, pid and ticks are 0 and the next look says how.
 pid=; [ -r ${FOLDER_FILES.pidfile} ] && read -r pid <${FOLDER_FILES.pidfile}
 ticks=$(started "\${pid:-none}")
-w "$record" "$running"
+w "$record" "$running" || return 1
+printf '%s' "$pid"
 `;
 
 /** A port of another size than its bridge's would make that smaller, or lose what does not fit. */

@@ -14,6 +14,8 @@ export interface LookRequest {
   readonly vmDirs: readonly string[];
   /** The VMs whose guests and files matter now; all folders and processes are seen in any case. */
   readonly vms: readonly EffectiveSpec[];
+  /** By folder, the process that is believed to run there: a hint that saves time where it holds, and nothing else. */
+  readonly expected?: ReadonlyMap<string, number>;
   /** Further paths to resolve and describe, such as a host's allowedPaths. */
   readonly paths: readonly string[];
 }

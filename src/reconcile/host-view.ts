@@ -64,6 +64,7 @@ export class HostView {
     const request = {
       vmDirs,
       vms: dirty.map((vm) => wantedOf(vm, host)),
+      expected: expectedOf(dirty, host),
       paths: [...(host.spec.allowedPaths ?? []), ...vmDirs],
     };
     const known = { host, vms, unreadable };
@@ -169,4 +170,12 @@ export class HostView {
 function isAllowed(path: string, { spec }: Host, { files }: SeenHost): boolean {
   const real = (one: string) => files.get(one)?.resolved ?? one;
   return (spec.allowedPaths ?? [spec.vmDir]).some((root) => inside(real(path), real(root)));
+}
+
+function expectedOf(vms: Vms, host: Host): Map<string, number> {
+  return new Map(
+    vms.flatMap((vm): [string, number][] =>
+      vm.status?.pid === undefined ? [] : [[placeOf(vm, host).folder, vm.status.pid]],
+    ),
+  );
 }

@@ -3,7 +3,7 @@
 export interface Finding {
   readonly name: string;
   readonly figure: number;
-  readonly unit: '×' | 's' | 'ms' | '% of a core' | 'MB' | 'writes';
+  readonly unit: '×' | 's' | 'ms' | '% of a core' | 'MB' | 'writes' | 'round trips';
   /** The most that is allowed; absent where nothing was promised. */
   readonly bound?: number;
   /** What the figure was made of: medians, ranges, number of runs. */

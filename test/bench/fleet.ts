@@ -52,9 +52,9 @@ export interface Fleet {
   end(): Promise<void>;
 }
 
-export async function startFleet(place: Place, running: number, stopped: number): Promise<Fleet> {
-  const vmDir = place.folder('fleet');
-  const images = place.folder('fleet-images');
+export async function startFleet(place: Place, running: number, stopped: number, name = 'fleet'): Promise<Fleet> {
+  const vmDir = place.folder(name);
+  const images = place.folder(`${name}-images`);
   const store = createMemoryStore();
   const driver = new QemuDriver(new LocalShell());
   // Samples are the bench's to take.
@@ -65,8 +65,8 @@ export async function startFleet(place: Place, running: number, stopped: number)
     await store.close();
   };
   place.onEnd(end);
-  const make = async (name: string, powerState: 'PoweredOn' | 'PoweredOff') =>
-    wantedOf(await store.create(tinyVm(images, name, { powerState })), host);
+  const make = async (vm: string, powerState: 'PoweredOn' | 'PoweredOff') =>
+    wantedOf(await store.create(tinyVm(images, vm, { powerState })), host);
   const off = await Promise.all(Array.from({ length: stopped }, (_, i) => make(`off-${i}`, 'PoweredOff')));
   const on = await Promise.all(Array.from({ length: running }, (_, i) => make(`on-${i}`, 'PoweredOn')));
   await untilSettled(store, running + stopped, running);

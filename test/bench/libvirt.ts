@@ -3,13 +3,14 @@
  * writes to below the bench's. It does less there than as root, no cgroups and no change of owners, so the
  * comparison favours libvirt.
  */
-import { type ChildProcess, execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, type SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, existsSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { commandPath, install } from '../../src/setup/prerequisites.mjs';
 import { writeSparseTiny } from '../e2e/support/images.ts';
+import type { Sshd } from '../e2e/support/sshd.ts';
 import { type Place, stopChild } from './place.ts';
 
 const LIBVIRT = [
@@ -63,7 +64,11 @@ export class Libvirt {
     if (process.getuid?.() === 0) chownSync(path, NOBODY, NOBODY);
   }
 
-  #as() {
+  #as(): SpawnOptions {
+    return { ...this.#anywhere(), ...(process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {}) };
+  }
+
+  #anywhere(): SpawnOptions {
     const env = {
       PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,
       LC_ALL: 'C',
@@ -74,13 +79,28 @@ export class Libvirt {
       XDG_RUNTIME_DIR: join(this.#folder, 'run'),
       LIBVIRT_AUTOSTART: '0',
     };
-    return { cwd: '/', env, ...(process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {}) };
+    return { cwd: '/', env };
   }
 
   /** One command, as a person runs it. Resolves to what it printed. */
-  async virsh(args: readonly string[]): Promise<string> {
-    const words = ['-q', '-c', 'qemu:///session', ...args];
-    const child = this.#place.spawn('virsh', words, { ...this.#as(), stdio: ['ignore', 'pipe', 'pipe'] });
+  virsh(args: readonly string[]): Promise<string> {
+    return this.#run(['-q', '-c', 'qemu:///session', ...args], this.#as());
+  }
+
+  /** The same over SSH, with nothing of the caller's own known hosts and configuration. */
+  over(sshd: Sshd, port: number, args: readonly string[]): Promise<string> {
+    const options = ['StrictHostKeyChecking=no', `UserKnownHostsFile=${join(this.#place.root, 'known_hosts')}`];
+    const words = ['ssh -F /dev/null', `-i ${sshd.identity}`, ...options.map((option) => `-o ${option}`)];
+    const ssh = join(this.#place.root, 'ssh');
+    writeFileSync(ssh, `#!/bin/sh\nexec ${words.join(' ')} -o LogLevel=ERROR "$@"\n`, { mode: 0o700 });
+    const socket = join(this.#folder, 'run', 'libvirt', 'libvirt-sock');
+    const uri = `qemu+ssh://${sshd.user}@127.0.0.1:${port}/session?proxy=netcat&command=${ssh}&socket=${socket}`;
+    // As whoever may read the key.
+    return this.#run(['-q', '-c', uri, ...args], this.#anywhere());
+  }
+
+  async #run(words: readonly string[], as: SpawnOptions): Promise<string> {
+    const child = this.#place.spawn('virsh', words, { ...as, stdio: ['ignore', 'pipe', 'pipe'] });
     let [said, complained] = ['', ''];
     child.stdout?.on('data', (chunk: Buffer) => {
       said += chunk.toString();
@@ -89,7 +109,7 @@ export class Libvirt {
       complained += chunk.toString();
     });
     const [code] = await once(child, 'close');
-    if (code !== 0) throw new Error(`virsh ${args.join(' ')}: ${complained}`);
+    if (code !== 0) throw new Error(`virsh ${words.join(' ')}: ${complained}`);
     return said;
   }
 

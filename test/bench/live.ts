@@ -15,10 +15,18 @@ export interface Live {
   end(): Promise<void>;
 }
 
-/** @param name of the store's folder below the bench's */
-export async function startLive(place: Place, name: string): Promise<Live> {
+/**
+ * @param name of the store's folder below the bench's
+ * @param prepare what is to be in the store before the controller starts
+ */
+export async function startLive(
+  place: Place,
+  name: string,
+  prepare: (store: FileStore) => Promise<void> = async () => undefined,
+): Promise<Live> {
   const store = await openFileStore({ dir: place.folder(name), pollMs: 5 });
   await store.create(localHost(place.folder(`${name}-vms`)));
+  await prepare(store);
   const stdio = ['ignore', 'ignore', 'pipe'] as const;
   const args = place.command(name, ['run', '--log-format', 'json']);
   const controller = place.spawn(process.execPath, args, { cwd: '/', stdio: [...stdio] });

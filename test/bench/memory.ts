@@ -59,7 +59,7 @@ async function measure(place: Place, count: number): Promise<Finding> {
 }
 
 /** Source: proc_pid_status(5), in units of 1,024 bytes. */
-function residentMegabytes(pid: number, field: 'VmRSS' | 'VmHWM'): number {
+export function residentMegabytes(pid: number, field: 'VmRSS' | 'VmHWM'): number {
   const text = readFileSync(join('/proc', String(pid), 'status'), 'utf8');
   const kib = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1];
   return (Number(kib) * 1024) / 1e6;

@@ -17,7 +17,7 @@ export function lineOf(finding: Finding): string {
 }
 
 function figureOf({ figure, unit }: Finding): string {
-  return unit === 'writes' ? `${figure} writes` : `${shownNumber(figure)} ${unit}`;
+  return unit === 'writes' || unit === 'round trips' ? `${figure} ${unit}` : `${shownNumber(figure)} ${unit}`;
 }
 
 function boundOf({ bound, unit }: Finding, before = ''): string {

@@ -3,7 +3,7 @@
  *
  *   npm run bench                      all of it; writes docs/performance.md and, with --json FILE, the figures
  *   npm run bench -- --check           exits 1 where a bound is broken
- *   npm run bench -- --only NAME,NAME  some of it: launch look sample kill mcp get idle memory; writes no page
+ *   npm run bench -- --only NAME,NAME  some of it, by the names below; writes no page
  *   npm run bench -- --rounds N        pairs per ratio, default 15
  */
 import { writeFileSync } from 'node:fs';
@@ -16,6 +16,7 @@ import { benchLook, benchSample } from './many.ts';
 import { benchMemory } from './memory.ts';
 import { Place } from './place.ts';
 import { lineOf, pageOf } from './report.ts';
+import { benchSshCreate, benchSshHosts, benchSshInventory, benchSshKill, benchSshLook, benchSshSample } from './ssh.ts';
 import { benchGet, benchMcp } from './start-up.ts';
 import { benchIdle, benchKill } from './status.ts';
 
@@ -28,6 +29,12 @@ const BENCHES: Readonly<Record<string, (place: Place) => Promise<Finding[]>>> = 
   get: benchGet,
   idle: benchIdle,
   memory: benchMemory,
+  'ssh-inventory': benchSshInventory,
+  'ssh-look': benchSshLook,
+  'ssh-sample': benchSshSample,
+  'ssh-kill': benchSshKill,
+  'ssh-create': benchSshCreate,
+  'ssh-hosts': benchSshHosts,
 };
 /** These share their machines; what comes after them has the host to itself again. */
 const SHARED: readonly (readonly string[])[] = [
@@ -38,6 +45,11 @@ const SHARED: readonly (readonly string[])[] = [
   ['get'],
   ['idle'],
   ['memory'],
+  ['ssh-inventory'],
+  ['ssh-look', 'ssh-sample'],
+  ['ssh-kill'],
+  ['ssh-create'],
+  ['ssh-hosts'],
 ];
 const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'performance.md');
 

@@ -36,7 +36,7 @@ export async function benchKill(place: Place): Promise<Finding[]> {
   ];
 }
 
-async function killOne(store: FileStore, name: string): Promise<number> {
+export async function killOne(store: FileStore, name: string): Promise<number> {
   const ref = { namespace: 'default', name };
   const pid = (await store.get('VirtualMachine', ref))?.status?.pid;
   if (pid === undefined) throw new Error(`${name} does not run`);

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { expect, onTestFinished, test } from 'vitest';
 import type { RunOptions, RunResult, Shell } from '../../src/host/shell.ts';
-import type { RemoteShell } from '../../src/remote-shell.ts';
+import type { RemoteShell } from '../../src/remote/remote-shell.ts';
 import { effectOf, qmpEffectOf } from './support/effects.ts';
 import { humanMonitor } from './support/oracle.ts';
 import { argumentOf, qemusBelow } from './support/process.ts';
