@@ -94,6 +94,8 @@ class CuttingShell extends PassingShell {
   /** An end that was cut off before it came may be brought about in another way: the next one of its kind is cut after it. */
   #when(name: string): When {
     if (this.#last?.name === name) return FOLLOWS[this.#last.when];
+    // The quit that follows is only asked for by a stop that was noted without trouble.
+    if (name === 'STOP' && this.cuts.includes('after STOP')) return 'never';
     return this.cuts.includes(`before ${name}`) && !this.cuts.includes(`after ${name}`) ? 'after' : 'before';
   }
 
