@@ -30,7 +30,7 @@ test('another machine behind the same address: nothing is done until a person ac
   await place.sshd.run();
   await place.rig.controller(onTestFinished);
   await place.untilCondition('qvm/web-1', 'Ready', 'Unknown DifferentMachine', HEALED_MS);
-  expect(await place.condition('qhost/rack1', 'Claimed')).toBe('False DifferentMachine');
+  await place.untilCondition('qhost/rack1', 'Claimed', 'False DifferentMachine', HEALED_MS);
   await place.rig.ok(['stop', 'web-1', '--force', '--wait=false']);
   await new Promise((resolve) => setTimeout(resolve, 7_000));
   expect([isAlive(pid), await place.condition('qvm/web-1', 'Ready')]).toEqual([true, 'Unknown DifferentMachine']);
