@@ -50,27 +50,18 @@ for b in /sys/class/net/*/bridge; do
 done
 # Processes come before pidfiles: QEMU removes its pidfile as it ends, and a pidfile that is still there after its
 # process was seen gone was left behind. The other way round, an orderly end during the look would be taken for a crash.
-all=$(awk -v n="$nonce" '
-function first(f,  l) { if ((getline l < f) <= 0) l = ""; close(f); return l }
-BEGIN {
-  print "@" n " locks"
-  while ((getline l < "/proc/locks") > 0) {
-    if (split(l, f) < 6 || f[2] != "POSIX") continue
-    print l
-    if (f[4] == "WRITE") holders = holders " " f[5]
-  }
-  print "@" n " unix"
-  while ((getline l < "/proc/net/unix") > 0) if (index(l, " 00010000 ")) print l
-  for (i = 1; i < ARGC; i++) if (first(ARGV[i]) ~ /^qemu-/) { split(ARGV[i], f, "/"); qemus = qemus " " f[3] }
-  print "@" n " stat"
-  count = split(qemus holders, pids)
-  for (i = 1; i <= count; i++) if (!told[pids[i]]++ && (l = first("/proc/" pids[i] "/stat")) != "") print l
-  print qemus
-}' /proc/[0-9]*/comm)
+s locks; locks=$(grep -F POSIX /proc/locks); printf '%s\\n' "$locks"
+s unix; grep -F ' 00010000 ' /proc/net/unix
+qemus=
+for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do p=\${f#/proc/}; qemus="$qemus \${p%/comm}"; done
+s stat
+stats=
+for p in $qemus $(printf '%s\\n' "$locks" | awk '$2 == "POSIX" && $4 == "WRITE" && !seen[$5]++ { print $5 }'); do
+  stats="$stats /proc/$p/stat"
+done
+[ -n "$stats" ] && cat $stats 2>/dev/null
 newline='
 '
-qemus=\${all##*"$newline"}
-printf '%s\\n' "\${all%"$newline"*}"
 own=' '
 i=0
 while [ $i -lt $nd ]; do
