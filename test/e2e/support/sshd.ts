@@ -74,6 +74,8 @@ export class Sshd {
     });
     // The user's own process reads the list of keys.
     chmodSync(folder, 0o755);
+    mkdirSync(sshd.#temporary);
+    chmodSync(sshd.#temporary, 0o1777);
     for (const type of ['ed25519', 'rsa']) makeKey(join(folder, `host_${type}`), type);
     makeKey(sshd.identity, 'ed25519');
     writeFileSync(join(folder, 'authorized_keys'), readFileSync(`${sshd.identity}.pub`), { mode: 0o644 });
@@ -135,6 +137,10 @@ export class Sshd {
       .join(' ');
   }
 
+  get #temporary(): string {
+    return join(this.folder, 'tmp');
+  }
+
   /** Takes effect at the next run(). */
   makeHostKeyAnew(type: 'ed25519' | 'rsa'): void {
     for (const path of [`host_${type}`, `host_${type}.pub`]) rmSync(join(this.folder, path));
@@ -173,7 +179,8 @@ export class Sshd {
       'PasswordAuthentication yes',
       'KbdInteractiveAuthentication no',
       'Subsystem sftp internal-sftp',
-      ...(run === undefined ? [] : [`SetEnv ${RUN_VARIABLE}=${run}`]),
+      // A script that was killed leaves what it made in here.
+      `SetEnv ${[`TMPDIR=${this.#temporary}`, ...(run === undefined ? [] : [`${RUN_VARIABLE}=${run}`])].join(' ')}`,
       '',
     ].join('\n');
   }
