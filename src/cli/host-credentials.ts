@@ -7,6 +7,7 @@ import type { Credentials } from '../api/host-ssh.ts';
 import type { Context } from './context.ts';
 import { usageError } from './exit-codes.ts';
 import { promptHidden } from './prompt.ts';
+import { stdinUpTo } from './stdin.ts';
 
 export interface CredentialOptions {
   readonly identity?: string;
@@ -60,15 +61,9 @@ async function lineOf(context: Context, question: string): Promise<Buffer> {
   return line;
 }
 
-async function stdinOf({ stdin }: Context): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of stdin) {
-    const part = Buffer.from(chunk as Buffer | string);
-    chunks.push(part);
-    bytes += part.length;
-    if (bytes > MAX_STDIN) throw usageError(`stdin has more than ${MAX_STDIN} bytes: that is no credential`);
-  }
-  if (bytes === 0) throw usageError('stdin is empty');
-  return Buffer.concat(chunks);
+async function stdinOf(context: Context): Promise<Buffer> {
+  const text = await stdinUpTo(context, MAX_STDIN);
+  if (text.length > MAX_STDIN) throw usageError(`stdin has more than ${MAX_STDIN} bytes: that is no credential`);
+  if (text.length === 0) throw usageError('stdin is empty');
+  return text;
 }

@@ -6,6 +6,7 @@ import { DEFAULT_NAMESPACE } from '../api/meta.ts';
 import { type Context, type Declare, examples, type Globals, print, withSession } from './context.ts';
 import { usageError } from './exit-codes.ts';
 import { promptHidden } from './prompt.ts';
+import { stdinUpTo } from './stdin.ts';
 import { Table } from './table.ts';
 
 interface ListOptions extends Globals {
@@ -49,25 +50,13 @@ async function setSecret(
   options: Globals,
 ): Promise<void> {
   const prompt = `Value of ${key} in Secret ${name} (one line, not shown): `;
-  const value = context.stdin.isTTY === true ? await promptHidden(context, prompt) : await readBounded(context);
+  const value =
+    context.stdin.isTTY === true ? await promptHidden(context, prompt) : await stdinUpTo(context, MAX_SECRET_BYTES);
   await withSession(context, options, async ({ secrets }) => {
     const namespace = options.namespace ?? DEFAULT_NAMESPACE;
     const outcome = await secrets.set({ namespace, name, key }, value);
     print(context, `secret/${name} ${outcome} (key ${key}, ${value.length} bytes)`);
   });
-}
-
-/** One byte more than is kept suffices to refuse it. */
-async function readBounded({ stdin }: Context): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of stdin) {
-    const part = Buffer.from(chunk as Buffer | string);
-    chunks.push(part);
-    bytes += part.length;
-    if (bytes > MAX_SECRET_BYTES) break;
-  }
-  return Buffer.concat(chunks);
 }
 
 async function listSecrets(context: Context, { allNamespaces = false, ...options }: ListOptions): Promise<void> {

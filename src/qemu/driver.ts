@@ -150,11 +150,11 @@ export class QemuDriver implements HostDriver {
   #askAhead({ vms, expected }: LookRequest): Map<string, AskedAhead> {
     const asked = new Map<string, AskedAhead>();
     for (const { folder } of vms) {
-      const known = this.#monitors.known(folder);
-      const pid = known?.pid ?? expected?.get(folder);
+      const known = this.#monitors.pidOf(folder);
+      const pid = known ?? expected?.get(folder);
       if (pid === undefined) continue;
       const ask = async () => this.#guests.ask(await this.#monitors.get(folder, pid));
-      const early = known === undefined ? ask() : known.client.then((client) => this.#guests.ask(client));
+      const early = ask();
       // Nobody waits for it where the process turns out to be another one.
       early.catch(() => undefined);
       // A connection to the host that was still being made may have taken the time that a monitor has.

@@ -15,24 +15,27 @@ const SCRIPT = `
 LC_ALL=C; export LC_ALL; umask 077
 [ -e /dev/kvm ] || { echo 'there is no /dev/kvm'; return 1; }
 { [ -r /dev/kvm ] && [ -w /dev/kvm ]; } || { echo "$(id -un) may not open /dev/kvm: usermod -aG kvm $(id -un)"; return 1; }
+# Its files have no name for longer than it takes to open them: a probe that is killed leaves nothing behind.
 d=$(mktemp -d) || { echo 'no temporary folder'; return 1; }
+exec 3<>"$d/disk" 4<>"$d/console" 5<>"$d/error"
+rm -rf "$d"
+disk=/proc/self/fd/3 console=/proc/self/fd/4 error=/proc/self/fd/5
 case $(uname -m) in
   x86_64)
-    printf %s "$1" | base64 -d >"$d/disk"; truncate -s 510 "$d/disk"; printf '\\125\\252' >>"$d/disk"; truncate -s 1M "$d/disk"
-    set -- qemu-system-x86_64 -machine q35,accel=kvm -drive "file=$d/disk,format=raw,if=virtio" ;;
+    { printf %s "$1" | base64 -d; } >&3; truncate -s 510 $disk; printf '\\125\\252' >>$disk; truncate -s 1M $disk
+    set -- qemu-system-x86_64 -machine q35,accel=kvm -drive "file=$disk,format=raw,if=virtio" ;;
   *)
-    printf %s "$2" | base64 -d >"$d/disk"; truncate -s 64M "$d/disk"
-    set -- qemu-system-aarch64 -machine virt,gic-version=max,accel=kvm -drive "file=$d/disk,format=raw,if=pflash" ;;
+    { printf %s "$2" | base64 -d; } >&3; truncate -s 64M $disk
+    set -- qemu-system-aarch64 -machine virt,gic-version=max,accel=kvm -drive "file=$disk,format=raw,if=pflash" ;;
 esac
-"$@" -cpu host -m 32 -nodefaults -no-user-config -display none -serial "file:$d/console" >/dev/null 2>"$d/error" &
+"$@" -cpu host -m 32 -nodefaults -no-user-config -display none -serial "file:$console" >/dev/null 2>&5 &
 pid=$! i=0 result='KVM ran no code within 2 s'
 while [ $i -lt 40 ]; do
-  grep -q TINY-UP "$d/console" 2>/dev/null && { result=ok; break; }
-  kill -0 $pid 2>/dev/null || { result="KVM failed: $(head -n 1 "$d/error" | head -c 160)"; break; }
+  grep -q TINY-UP $console 2>/dev/null && { result=ok; break; }
+  kill -0 $pid 2>/dev/null || { result="KVM failed: $(head -n 1 $error | head -c 160)"; break; }
   sleep 0.05; i=$((i+1))
 done
 kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
-rm -rf "$d"
 echo "$result"
 [ "$result" = ok ]
 `;

@@ -8,7 +8,7 @@ import { QmpClient, type QmpEvent } from './qmp.ts';
 
 const CONNECT_MS = 3_000;
 
-export interface Monitor {
+interface Monitor {
   readonly client: Promise<QmpClient>;
   /** The process behind the socket: a new one needs a new connection. */
   readonly pid: number;
@@ -45,9 +45,9 @@ export class Monitors {
     }
   }
 
-  /** The connection of a folder, open or being opened; its process may have ended since. */
-  known(folder: string): Monitor | undefined {
-    return this.#monitors.get(folder);
+  /** The process behind the connection of a folder, open or being opened; it may have ended since. */
+  pidOf(folder: string): number | undefined {
+    return this.#monitors.get(folder)?.pid;
   }
 
   heardEnd(folder: string): HeardEnd | undefined {

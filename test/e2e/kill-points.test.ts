@@ -2,20 +2,19 @@
  * Controllers as real processes over real QEMU: each kills itself with SIGKILL before, in the middle of or after one
  * effect, and the next one goes on. The life that results is the life that nobody disturbed.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import type { Manifest } from '../../src/api/admission.ts';
-import { writeSparseTiny } from './support/images.ts';
+import { countingQemu } from './support/counting-qemu.ts';
+import { contentHash, writeSparseTiny } from './support/images.ts';
 import { humanMonitor } from './support/oracle.ts';
 import { argumentOf, qemusBelow } from './support/process.ts';
 import { shareStore } from './support/real-controller.ts';
 import { manifest, type OnFinished, Rig, readyOf, testFolder } from './support/rig.ts';
-import { standIn } from './support/stand-ins.ts';
 
 const PROGRAM = fileURLToPath(new URL('support/mortal-controller.ts', import.meta.url));
 const MINUTE = 60_000;
@@ -182,17 +181,15 @@ interface Rest {
 
 async function live(onFinished: OnFinished, mortal: boolean): Promise<{ rests: Rest[]; relay: Relay }> {
   const root = testFolder(onFinished);
-  const [storeDir, vmDir, counter] = [join(root, 'store'), join(root, 'vms'), join(root, 'starts')];
-  const qemu = execFileSync('sh', ['-c', 'command -v qemu-system-x86_64'], { encoding: 'utf8' }).trim();
-  const counting = `#!/bin/sh\ncase " $* " in *" -daemonize "*) echo start >>'${counter}' ;; esac\nexec '${qemu}' "$@"\n`;
-  const path = standIn(join(root, 'bin'), 'qemu-system-x86_64', counting);
+  const [storeDir, vmDir] = [join(root, 'store'), join(root, 'vms')];
+  const qemu = countingQemu(join(root, 'bin'), join(root, 'starts'));
   const store = await shareStore(onFinished, storeDir);
   const rig = await Rig.start(onFinished, { root, store, vmDir, controller: 'none' });
   const host = { local: {}, vmDir, allowedPaths: ['/'], metricsIntervalSeconds: 0 };
   await store.create(manifest('Host', { name: 'localhost' }, host) as Manifest<'Host'>);
   writeSparseTiny(image(rig));
   writeFileSync(template(rig), TEMPLATE);
-  const relay = new Relay([storeDir, path], mortal);
+  const relay = new Relay([storeDir, qemu.path], mortal);
   onFinished(() => relay.end());
   relay.start();
   const scene: Scene = { rig, relay, uid: '' };
@@ -201,33 +198,23 @@ async function live(onFinished: OnFinished, mortal: boolean): Promise<{ rests: R
     relay.aim(aims);
     await begin(scene);
     await end(scene);
-    rests.push(await restOf(scene, name, counter));
+    rests.push(await restOf(scene, name, qemu.starts()));
   }
   await relay.end();
   return { rests, relay };
 }
 
-async function restOf({ rig }: Scene, act: string, counter: string): Promise<Rest> {
+async function restOf({ rig }: Scene, act: string, qemuStarts: number): Promise<Rest> {
   const folder = rig.folder(NAME);
   const qemusNow = qemusBelow(folder).length;
   const disks = ['data', 'copy'].map((name) => join(folder, `${name}.qcow2`)).filter((path) => existsSync(path));
   return {
     act,
-    qemuStarts: existsSync(counter) ? readFileSync(counter, 'utf8').split('\n').length - 1 : 0,
+    qemuStarts,
     qemusNow,
     folder: existsSync(folder) ? readdirSync(folder).sort() : [],
     hashes: qemusNow > 0 ? [] : [...disks, image(rig)].map(contentHash),
   };
-}
-
-/** Of what a guest would read. */
-function contentHash(disk: string): string {
-  const raw = `${disk}.content`;
-  const format = disk.endsWith('.raw') ? 'raw' : 'qcow2';
-  execFileSync('qemu-img', ['convert', '-f', format, '-O', 'raw', disk, raw]);
-  const hash = createHash('sha256').update(readFileSync(raw)).digest('hex');
-  rmSync(raw);
-  return hash;
 }
 
 test('a controller that is killed at each effect of a life changes nothing of it', { timeout: 25 * MINUTE }, async ({

@@ -22,11 +22,7 @@ test('packets dropped without a reset: Unknown in time, nothing started or delet
   const { pid } = (await place.get('qvm/web-1')).status;
   await place.rig.controller(onTestFinished);
   await place.untilCondition('qvm/web-1', 'Ready', 'True Running');
-  await until(
-    'the controller is connected',
-    () => place.sshd.connections().length,
-    (count) => count > 0,
-  );
+  await place.untilConnected();
   const files = readdirSync(place.vmDir).sort();
   network.lose(1);
   const since = performance.now();

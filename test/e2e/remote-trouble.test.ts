@@ -17,11 +17,7 @@ describe.concurrent('a host over SSH', () => {
     const { pid } = (await place.get('qvm/web-1')).status;
     await place.rig.controller(onTestFinished);
     await place.untilCondition('qvm/web-1', 'Ready', 'True Running');
-    await until(
-      'the controller is connected',
-      () => place.sshd.connections(),
-      (pids) => pids.length > 0,
-    );
+    await place.untilConnected();
     const frozen = [place.listener(), ...place.sshd.connections()];
     for (const one of frozen) kill(one, 'SIGSTOP');
     const since = performance.now();

@@ -11,9 +11,8 @@ import {
   type SshCredentials,
   type SshRoute,
 } from '../../src/host/ssh-route.ts';
-import { SshShell } from '../../src/host/ssh-shell.ts';
 import { ordinaryUser } from '../ordinary-user.mjs';
-import { makeKey, Sshd, type SshdOptions, startAgent } from './support/sshd.ts';
+import { makeKey, openedShell, Sshd, type SshdOptions, startAgent } from './support/sshd.ts';
 
 const person = ordinaryUser();
 const isRoot = process.getuid?.() === 0;
@@ -33,11 +32,7 @@ afterAll(() => {
 
 const start = (more: SshdOptions = {}) => Sshd.start(onTestFinished, { user: person.name, ...more });
 
-function opened(route: SshRoute): SshShell {
-  const shell = new SshShell(route);
-  onTestFinished(() => shell.close());
-  return shell;
-}
+const opened = (route: SshRoute) => openedShell(onTestFinished, route);
 
 async function greeting(route: SshRoute): Promise<string> {
   return (await opened(route).run('id -un', [], options)).stdout.toString().trim();

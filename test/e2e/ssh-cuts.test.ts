@@ -2,21 +2,21 @@
  * One controller, a real sshd and a network that breaks before and after each effect of a life: the life that results
  * is the life that nobody disturbed.
  */
-import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { expect, onTestFinished, test } from 'vitest';
 import type { RunOptions, RunResult, Shell } from '../../src/host/shell.ts';
 import type { RemoteShell } from '../../src/remote/remote-shell.ts';
+import { countingQemu } from './support/counting-qemu.ts';
 import { effectOf, qmpEffectOf } from './support/effects.ts';
+import { liveThere } from './support/far-life.ts';
+import { contentHash } from './support/images.ts';
 import { humanMonitor } from './support/oracle.ts';
-import { argumentOf, qemusBelow } from './support/process.ts';
+import { qemusBelow } from './support/process.ts';
 import { PassingShell, RemoteRig } from './support/remote-rig.ts';
 import { readyOf } from './support/rig.ts';
 import type { SlowLink } from './support/slow-link.ts';
-import { standIn } from './support/stand-ins.ts';
 import { until } from './support/wait.ts';
 
 const NAME = 'web-1';
@@ -144,10 +144,7 @@ interface Rest {
 async function live(isCutting: boolean): Promise<{ rests: Rest[]; effects: string[]; cuts: string[] }> {
   const far = await RemoteRig.start(onTestFinished);
   const { rig, link } = far;
-  const counter = rig.path('starts');
-  const qemu = execFileSync('sh', ['-c', 'command -v qemu-system-x86_64'], { encoding: 'utf8' }).trim();
-  const counting = `#!/bin/sh\ncase " $* " in *" -daemonize "*) echo start >>'${counter}' ;; esac\nexec '${qemu}' "$@"\n`;
-  const path = standIn(rig.path('bin'), 'qemu-system-x86_64', counting);
+  const { path, starts } = countingQemu(rig.path('bin'), rig.path('starts'));
   let shell: CuttingShell | undefined;
   far.run(onTestFinished, (remote) => {
     shell = new CuttingShell(remote, { link, path, isCutting, mark: rig.path('mark'), look: () => far.look() });
@@ -163,43 +160,22 @@ async function live(isCutting: boolean): Promise<{ rests: Rest[]; effects: strin
       act,
       phase: vm?.status?.phase,
       reason: vm && readyOf(vm)?.reason,
-      qemuStarts: existsSync(counter) ? readFileSync(counter, 'utf8').split('\n').length - 1 : 0,
+      qemuStarts: starts(),
       qemusNow,
       files: existsSync(folder) ? readdirSync(folder).sort() : [],
       hashes: qemusNow > 0 ? [] : disks.map(contentHash),
     });
   };
-  const disks = [rig.tiny(NAME), { name: 'data', size: '4Mi' }];
-  const more = { powerOff: { mode: 'Hard' }, updateStrategy: { type: 'Restart' }, powerState: 'PoweredOff' };
-  await far.create(NAME, { disks, ...more });
-  await rig.untilSettled(NAME, 'Stopped', PATIENCE_MS);
-  await rest('create');
-  await rig.edit(NAME, { powerState: 'PoweredOn' });
-  const pid = await rig.untilRunning(NAME, PATIENCE_MS);
-  await rig.untilPrinted(NAME, 'TINY-IO');
-  await humanMonitor(rig.folder(NAME), 'qemu-io disk-data "write -P 0x5a 1M 64k"');
-  await rest('start');
-  await rig.edit(NAME, { vcpus: 2 });
-  const second = await rig.untilRestarted(NAME, pid, PATIENCE_MS);
-  await rig.untilRunning(NAME, PATIENCE_MS);
-  expect(argumentOf(second, '-smp')).toMatch(/^(cpus=)?2/);
-  await rest('modify');
-  await rig.edit(NAME, { powerState: 'PoweredOff' });
-  await rig.untilSettled(NAME, 'Stopped', PATIENCE_MS);
-  await rest('stop');
-  await rig.delete(NAME);
-  await rig.untilGone(NAME, PATIENCE_MS);
-  await rest('delete');
+  await liveThere(far, {
+    name: NAME,
+    patienceMs: PATIENCE_MS,
+    rest,
+    onRunning: async () => {
+      await rig.untilPrinted(NAME, 'TINY-IO');
+      await humanMonitor(rig.folder(NAME), 'qemu-io disk-data "write -P 0x5a 1M 64k"');
+    },
+  });
   return { rests, effects: shell?.effects ?? [], cuts: shell?.cuts ?? [] };
-}
-
-function contentHash(disk: string): string {
-  const raw = `${disk}.content`;
-  const format = disk.endsWith('.raw') ? 'raw' : 'qcow2';
-  execFileSync('qemu-img', ['convert', '-f', format, '-O', 'raw', disk, raw]);
-  const hash = createHash('sha256').update(readFileSync(raw)).digest('hex');
-  rmSync(raw);
-  return hash;
 }
 
 test('a link that is cut before and after each effect of a life changes nothing of it', {

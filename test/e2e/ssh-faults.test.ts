@@ -13,7 +13,7 @@ import { SshShell } from '../../src/host/ssh-shell.ts';
 import { ordinaryUser } from '../ordinary-user.mjs';
 import { isAlive, kill } from './support/process.ts';
 import { freePort } from './support/sockets.ts';
-import { makeKey, Sshd, type SshdOptions } from './support/sshd.ts';
+import { makeKey, openedShell, Sshd, type SshdOptions } from './support/sshd.ts';
 import { until } from './support/wait.ts';
 
 const person = ordinaryUser();
@@ -36,11 +36,7 @@ afterAll(() => {
 
 const start = (more: SshdOptions = {}) => Sshd.start(onTestFinished, { user: person.name, ...more });
 
-function opened(route: SshRoute): SshShell {
-  const shell = new SshShell(route);
-  onTestFinished(() => shell.close());
-  return shell;
-}
+const opened = (route: SshRoute) => openedShell(onTestFinished, route);
 
 const marked = () => join(folder, 'mark');
 

@@ -9,10 +9,10 @@ import type { Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { ScriptTimeoutError, type Shell } from '../../src/host/shell.ts';
-import { SshShell } from '../../src/host/ssh-shell.ts';
+import type { SshShell } from '../../src/host/ssh-shell.ts';
 import { ordinaryUser } from '../ordinary-user.mjs';
 import { isAlive } from './support/process.ts';
-import { Sshd, type SshdOptions } from './support/sshd.ts';
+import { openedShell, Sshd, type SshdOptions } from './support/sshd.ts';
 import { until } from './support/wait.ts';
 
 const person = ordinaryUser();
@@ -38,11 +38,7 @@ async function connected(more: SshdOptions = {}): Promise<{ sshd: Sshd; shell: S
   return { sshd, shell: opened(sshd) };
 }
 
-function opened(sshd: Sshd): SshShell {
-  const shell = new SshShell(sshd.route());
-  onTestFinished(() => shell.close());
-  return shell;
-}
+const opened = (sshd: Sshd) => openedShell(onTestFinished, sshd.route());
 
 async function said(shell: Shell, script: string, ...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await shell.run(script, args, options);

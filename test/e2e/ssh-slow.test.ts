@@ -2,6 +2,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { liveThere } from './support/far-life.ts';
 import { argumentOf, isAlive, qemusBelow } from './support/process.ts';
 import { PassingShell, RemoteRig } from './support/remote-rig.ts';
 import { readyOf } from './support/rig.ts';
@@ -84,26 +85,12 @@ async function live(network: LinkOptions, disturb: (far: RemoteRig) => () => voi
       actions: rig.actions(NAME),
     });
   };
-  const disks = [rig.tiny(NAME), { name: 'data', size: '4Mi' }];
-  const more = { powerOff: { mode: 'Hard' }, updateStrategy: { type: 'Restart' }, powerState: 'PoweredOff' };
-  await far.create(NAME, { disks, ...more });
-  await rig.untilSettled(NAME, 'Stopped', PATIENCE_MS);
-  await rest('create');
-  await rig.edit(NAME, { powerState: 'PoweredOn' });
-  const pid = await rig.untilRunning(NAME, PATIENCE_MS);
-  expect([isAlive(pid), argumentOf(pid, '-name')]).toEqual([true, expect.stringContaining(NAME)]);
-  await rest('start');
-  await rig.edit(NAME, { vcpus: 2 });
-  const second = await rig.untilRestarted(NAME, pid, PATIENCE_MS);
-  expect(argumentOf(second, '-smp')).toMatch(/^(cpus=)?2/);
-  await rig.untilRunning(NAME, PATIENCE_MS);
-  await rest('modify');
-  await rig.edit(NAME, { powerState: 'PoweredOff' });
-  await rig.untilSettled(NAME, 'Stopped', PATIENCE_MS);
-  await rest('stop');
-  await rig.delete(NAME);
-  await rig.untilGone(NAME, PATIENCE_MS);
-  await rest('delete');
+  await liveThere(far, {
+    name: NAME,
+    patienceMs: PATIENCE_MS,
+    rest,
+    onRunning: (pid) => expect([isAlive(pid), argumentOf(pid, '-name')]).toEqual([true, expect.stringContaining(NAME)]),
+  });
   undisturb();
   expect(readdirSync(join(rig.root, 'images'))).toEqual([`${NAME}.raw`]);
   return lived;

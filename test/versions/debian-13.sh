@@ -10,7 +10,7 @@ umask 022
 export LC_ALL=C
 
 SUITE=trixie
-PACKAGES="qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64 mtools syslinux openssh-client xorriso
+PACKAGES="qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64 mtools syslinux openssh-client openssh-server xorriso
   curl wget openssl ca-certificates file iproute2 procps libatomic1"
 
 fail() { echo "debian-13: $*" >&2; exit 1; }

@@ -1,5 +1,6 @@
 /** Disks and ISO images for the tests' VMs. */
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   closeSync,
   ftruncateSync,
@@ -28,6 +29,16 @@ export interface ImageInfo {
 export function imageInfo(path: string): ImageInfo {
   const text = execFileSync('qemu-img', ['info', '-U', '--output=json', path], { encoding: 'utf8' });
   return JSON.parse(text) as ImageInfo;
+}
+
+/** Of what a guest would read; the format is the suffix's. */
+export function contentHash(disk: string): string {
+  const raw = `${disk}.content`;
+  const format = disk.endsWith('.raw') ? 'raw' : 'qcow2';
+  execFileSync('qemu-img', ['convert', '-f', format, '-O', 'raw', disk, raw]);
+  const hash = createHash('sha256').update(readFileSync(raw)).digest('hex');
+  rmSync(raw);
+  return hash;
 }
 
 /** The boot sector and a hole: the guest's own write needs space that is not taken yet. */

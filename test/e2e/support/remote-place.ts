@@ -82,6 +82,11 @@ export class RemotePlace {
     return until(`${word}: ${type} is ${wanted}`, read, (found) => found === wanted, deadlineMs);
   }
 
+  untilConnected(): Promise<number[]> {
+    const read = () => this.sshd.connections();
+    return until('the controller is connected', read, (pids) => pids.length > 0);
+  }
+
   /** Of the key that sshd has now, by ssh-keygen. */
   fingerprint(): string {
     const file = join(this.sshd.folder, 'host_ed25519.pub');

@@ -17,6 +17,7 @@ import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import type { HostKeyRules, SshCredentials, SshRoute } from '../../../src/host/ssh-route.ts';
+import { SshShell } from '../../../src/host/ssh-shell.ts';
 import { RUN_VARIABLE } from '../../machine.mjs';
 import { isAlive, kill } from './process.ts';
 import type { OnFinished } from './rig.ts';
@@ -205,6 +206,13 @@ type RouteOptions = Partial<Omit<SshRoute, 'credentials' | 'hostKeys'>> & {
   readonly credentials?: SshCredentials;
   readonly hostKeys?: Partial<HostKeyRules>;
 };
+
+/** A shell there, until the test ends. */
+export function openedShell(onFinished: OnFinished, route: SshRoute): SshShell {
+  const shell = new SshShell(route);
+  onFinished(() => shell.close());
+  return shell;
+}
 
 /** A key pair, without a comment. */
 export function makeKey(path: string, type: string, passphrase = ''): void {
