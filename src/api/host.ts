@@ -29,6 +29,12 @@ const spec = (object: ObjectFactory) =>
   object({
     local: object({}).optional().describe('The machine on which the controller runs.'),
     ssh: sshSpec(object).optional().describe('A machine that is reached over SSH.'),
+    sudo: z
+      .boolean()
+      .optional()
+      .describe(
+        'Whether `sudo -n` prepares vmDir and taps where the user has no right to. QEMU runs as the user in any case.',
+      ),
     vmDir: absoluteFolder()
       .default(DEFAULT_VM_DIR)
       .describe('Folder that holds one folder per VM. Immutable once it is claimed.'),

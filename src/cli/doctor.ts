@@ -53,10 +53,10 @@ async function examineHost(context: Context, name: string, options: DoctorOption
     const { items } = await session.store.list('VirtualMachine');
     const vms = items.filter(({ spec }) => spec.hostName === name);
     const pids = vms.flatMap(({ status }) => status?.pid ?? []);
-    const { vmDir } = host.spec;
+    const { vmDir, sudo = false } = host.spec;
     const looked = await lookAtMachine(
       session.shellFor(host),
-      { vmDir, store: vmDir, holder: process.pid, pids },
+      { vmDir, store: vmDir, holder: process.pid, sudo, pids },
       context.signal,
     );
     const checks = examineRemote({ ...looked, host, vms, user: looked.machine.user });
@@ -95,7 +95,7 @@ async function examineMachine(context: Context, machine: Machine, options: Globa
   const vmDir = host?.spec.vmDir ?? machine.vmDir(options);
   const holder = machine.loopHolder(storeDir);
   const pids = vms.flatMap(({ status }) => status?.pid ?? []);
-  const request = { vmDir, store: storeDir, holder: holder?.pid ?? process.pid, pids };
+  const request = { vmDir, store: storeDir, holder: holder?.pid ?? process.pid, sudo: host?.spec.sudo === true, pids };
   const looked = await lookAtMachine(machine.shell(), request, context.signal);
   return {
     examined: {

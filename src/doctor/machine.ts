@@ -4,7 +4,7 @@ import type { Shell } from '../host/shell.ts';
 
 const SCRIPT = `
 LC_ALL=C; export LC_ALL
-nonce=$1 holder=$2 vmdir=$3 store=$4; shift 4
+nonce=$1 holder=$2 vmdir=$3 store=$4 sudo=$5; shift 5
 s() { printf '@%s %s\\n' "$nonce" "$*"; }
 s user; id -un; id -u
 s manager; for c in apt-get dnf pacman zypper; do command -v $c >/dev/null && { echo $c; break; }; done
@@ -29,6 +29,8 @@ done
 s rules
 [ -e /etc/qemu/bridge.conf ] && { grep -E '^[[:space:]]*(allow|deny|include)' /etc/qemu/bridge.conf; [ -r /etc/qemu/bridge.conf ] || echo unreadable; }
 s tun; [ ! -c /dev/net/tun ] && echo absent || { [ -r /dev/net/tun ] && [ -w /dev/net/tun ] && echo open || echo closed; }
+s sudo; [ -n "$sudo" ] && sudo -n -l ip tuntap add dev qo0 mode tap user "$(id -un)" >/dev/null 2>&1 &&
+  sudo -n -l ip link set dev qo0 up >/dev/null 2>&1 && echo granted
 s bridges; for b in /sys/class/net/*/bridge; do [ -d "$b" ] && { b=\${b%/bridge}; echo "\${b##*/}"; }; done
 s oomd
 if [ "$(systemctl is-active systemd-oomd 2>/dev/null)" = active ]; then
@@ -79,6 +81,8 @@ export interface MachineFacts {
   readonly bridgeRules: readonly string[] | undefined;
   /** What the kernel makes interfaces of guests with, to this user. */
   readonly tun: 'open' | 'closed' | 'absent';
+  /** Whether sudo makes interfaces for this user without a password; false where that was not asked. */
+  readonly sudo: boolean;
   readonly bridges: readonly string[];
   /** Units whose processes systemd-oomd may end all at once; empty where it does not run. */
   readonly oomdUnits: readonly string[];
@@ -91,13 +95,15 @@ export interface MachineRequest {
   readonly store: string;
   /** Of the process whose limits count. */
   readonly holder: number;
+  /** Whether sudo's rights matter. */
+  readonly sudo: boolean;
   readonly pids: readonly number[];
 }
 
 export async function machineFacts(shell: Shell, request: MachineRequest, signal: AbortSignal): Promise<MachineFacts> {
   const nonce = randomBytes(6).toString('hex');
-  const { vmDir, store, holder, pids } = request;
-  const args = [nonce, String(holder), vmDir, store, ...pids.map(String)];
+  const { vmDir, store, holder, sudo, pids } = request;
+  const args = [nonce, String(holder), vmDir, store, sudo ? 'sudo' : '', ...pids.map(String)];
   const { stdout } = await shell.run(SCRIPT, args, { timeoutMs: TIMEOUT_MS, signal });
   return parseMachine(stdout.toString('utf8'), nonce);
 }
@@ -133,6 +139,7 @@ export function parseMachine(text: string, nonce: string): MachineFacts {
         ? undefined
         : { path: helperPath, uid: Number(helperUid), mode: Number.parseInt(helperMode, 8) },
     bridgeRules: rules.includes('unreadable') ? undefined : rules,
+    sudo: lines('sudo').includes('granted'),
     tun: tunState(lines('tun')[0]),
     bridges: lines('bridges'),
     oomdUnits: lines('oomd').filter((line) => line !== 'active'),

@@ -121,15 +121,33 @@ function fetchCheck({ machine, vms }: QemuSubject): Check {
 function bridgeChecks({ machine, host, vms }: QemuSubject): Check[] {
   const wanted = bridgesOf(host, vms);
   if (wanted.length === 0) return [];
+  const bySudo = host?.spec.sudo === true;
   return [
     ipCheck(machine),
     tunCheck(machine),
-    ...(machine.uid === 0 ? [] : [helperCheck(machine)]),
-    ...wanted.map((name) => bridgeCheck(name, machine)),
+    ...joinCheck(machine, bySudo),
+    ...wanted.map((name) => bridgeCheck(name, machine, bySudo)),
   ];
 }
 
-/** Root's guests are joined by it; an ordinary user's are joined without, and it tells their IPv6 addresses. */
+/** What gives an ordinary user's guests their interfaces: sudo where the Host says so, else QEMU's helper. */
+function joinCheck(machine: MachineFacts, bySudo: boolean): Check[] {
+  if (machine.uid === 0) return [];
+  return [bySudo ? sudoCheck(machine) : helperCheck(machine)];
+}
+
+function sudoCheck({ sudo, user }: MachineFacts): Check {
+  const id = 'sudo';
+  if (sudo) return ok(id, `sudo makes interfaces for ${user} without a password`);
+  const rule = `${user} ALL=(root) NOPASSWD: /usr/sbin/ip tuntap *, /usr/sbin/ip link *`;
+  return problem(
+    id,
+    `sudo makes no interfaces for ${user} without a password, as spec.sudo of the Host wants it`,
+    `echo '${rule}' | sudo tee /etc/sudoers.d/qemu-operator`,
+  );
+}
+
+/** Root's guests, and those of sudo, are joined by it; another ordinary user's are joined without, and it tells their IPv6 addresses. */
 function ipCheck(machine: MachineFacts): Check {
   const id = 'ip';
   if (machine.tools.includes('ip')) return ok(id, 'the command ip is there');
@@ -146,7 +164,7 @@ function tunCheck({ tun, user }: MachineFacts): Check {
     ? problem(id, 'there is no /dev/net/tun: no guest can be joined to a bridge', 'sudo modprobe tun')
     : problem(
         id,
-        `/dev/net/tun may not be opened by ${user}, which qemu-bridge-helper does as that user`,
+        `/dev/net/tun may not be opened by ${user}, which QEMU and its helper do as that user`,
         'sudo chmod a+rw /dev/net/tun',
       );
 }
@@ -165,11 +183,11 @@ function helperCheck(machine: MachineFacts): Check {
       );
 }
 
-function bridgeCheck(name: string, { bridges, bridgeRules, uid }: MachineFacts): Check {
+function bridgeCheck(name: string, { bridges, bridgeRules, uid }: MachineFacts, bySudo: boolean): Check {
   const id = 'bridge';
   if (!bridges.includes(name))
     return problem(id, `there is no bridge ${name}`, `${uid === 0 ? '' : 'sudo '}ip link add name ${name} type bridge`);
-  if (uid === 0) return ok(id, `bridge ${name} is there`);
+  if (uid === 0 || bySudo) return ok(id, `bridge ${name} is there`);
   if (bridgeRules === undefined)
     return warning(id, `bridge ${name}: whether /etc/qemu/bridge.conf allows it cannot be read`, 'look at it as root');
   const words = bridgeRules.map((line) => line.trim().split(/\s+/));

@@ -36,7 +36,7 @@ import { withHolders } from './ports.ts';
 import { type Probe, probe } from './probe.ts';
 import { Records } from './records.ts';
 import { Sampler, type SampleTarget } from './sample.ts';
-import { CLAIM, UNCLAIM } from './scripts.ts';
+import { CLAIM, MAKE_VM_DIR, UNCLAIM } from './scripts.ts';
 
 export interface QemuDriverOptions {
   /** Where the host says which boot and which machine this is; a seam for tests of reboots and exchanged machines. */
@@ -228,18 +228,10 @@ export class QemuDriver implements HostDriver {
   }
 
   async #claim(
-    { vmDir, seen }: Extract<HostAction, { type: 'claim' }>,
+    { vmDir, seen, sudo }: Extract<HostAction, { type: 'claim' }>,
     { storeUID, hostUID }: HostContext,
     signal: AbortSignal,
   ): Promise<void> {
-    if (seen === undefined) {
-      const made = await this.#shell.run('umask 077; [ -d "$1" ] || mkdir -p "$1"', [vmDir], {
-        timeoutMs: 10_000,
-        signal,
-      });
-      if (made.code !== 0)
-        throw new EffectError('VMDirMissing', `${vmDir} cannot be made: ${messageOf(made.stderr.toString('utf8'))}`);
-    }
     const stand = standIns();
     const epoch = (seen?.marker.epoch ?? 0) + 1;
     const next = { storeUID, hostUID, epoch, session: { pid: stand.pid, startTicks: stand.ticks } };
@@ -249,8 +241,10 @@ export class QemuDriver implements HostDriver {
       markerText(next),
       former === undefined ? '' : String(former.pid),
       former === undefined ? '' : String(former.startTicks),
+      sudo === true ? 'sudo' : '',
     ];
-    await runUnfenced(this.#shell, { vmDir, epoch, folder: vmDir }, { body: CLAIM, args, stand }, signal);
+    const effect = { body: CLAIM, args, stand, ...(seen === undefined ? { before: MAKE_VM_DIR } : {}) };
+    await runUnfenced(this.#shell, { vmDir, epoch, folder: vmDir }, effect, signal);
     this.#epochs.set(vmDir, epoch);
   }
 

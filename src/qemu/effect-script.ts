@@ -12,6 +12,8 @@ export const LOCK_FILE = '.qemu-operator.lock';
 
 const EXIT_FENCED = 78;
 const EXIT_BUSY = 75;
+/** sysexits.h: EX_CANTCREAT. */
+export const EXIT_NO_VM_DIR = 73;
 
 /**
  * `w FILE JSON` writes one line durably; "@now@", "@pid@" and "@ticks@", marked by the nonce, become figures.
@@ -43,6 +45,18 @@ started() {
   set -f; set -- \${stat##*) }; set +f
   printf '%s\\n' "\${20}"
 }
+# What the user has no right to, where sudo grants it without a password; its other files stay ours.
+root() {
+  sudo -n "$@" >&2 9>&- && return 0
+  refused="sudo -n $*"; way=$(command -v "$1") || way=$1; shift
+  # Of ip, what gives away no more than interfaces.
+  case $way in */ip) grant="$way tuntap *, $way link *" ;; *) grant="$way $*" ;; esac
+  fail "$(id -un) is refused $refused. Grant it on the host: echo '$(id -un) ALL=(root) NOPASSWD: $grant' | sudo tee /etc/sudoers.d/qemu-operator"
+  return 1
+}
+`;
+
+const LOCK = `
 [ -d "$vmdir" ] || { fail "$vmdir does not exist"; return 1; }
 exec 9>>"$vmdir/${LOCK_FILE}" || return 1
 `;
@@ -77,6 +91,8 @@ export interface Effect {
   readonly stand: StandIns;
   /** Reason of a refusal whose words are not known; default InternalError. */
   readonly refusal?: string;
+  /** Script that comes before the vmDir's lock is taken. */
+  readonly before?: string;
 }
 
 export interface EffectPlace {
@@ -93,7 +109,7 @@ export async function runEffect(
   signal: AbortSignal,
 ): Promise<RunResult> {
   const args = [effect.stand.nonce, place.vmDir, String(place.epoch), place.folder, ...effect.args];
-  const result = await shell.run(PRELUDE + FENCE + effect.body, args, { timeoutMs: TIMEOUT_MS, signal });
+  const result = await shell.run(PRELUDE + LOCK + FENCE + effect.body, args, { timeoutMs: TIMEOUT_MS, signal });
   return checked(result, effect.refusal);
 }
 
@@ -105,13 +121,15 @@ export async function runUnfenced(
   signal: AbortSignal,
 ): Promise<RunResult> {
   const args = [effect.stand.nonce, place.vmDir, String(place.epoch), place.folder, ...effect.args];
-  return checked(await shell.run(PRELUDE + effect.body, args, { timeoutMs: TIMEOUT_MS, signal }));
+  const script = PRELUDE + (effect.before ?? '') + LOCK + effect.body;
+  return checked(await shell.run(script, args, { timeoutMs: TIMEOUT_MS, signal }));
 }
 
 function checked(result: RunResult, refusal = 'InternalError'): RunResult {
   if (result.code === 0) return result;
   const said = oneLine(result.stderr.toString('utf8'), 700) || `exit code ${result.code} without a word`;
   if (result.code === EXIT_FENCED) throw new FencedError(said);
+  if (result.code === EXIT_NO_VM_DIR) throw new EffectError('VMDirMissing', said);
   if (result.code === EXIT_BUSY)
     throw new EffectError('InternalError', `another controller holds the lock of the vmDir: ${said}`);
   throw new EffectError(reasonOf(said) ?? refusal, said);
@@ -123,7 +141,7 @@ const REASON_PATTERNS: readonly (readonly [RegExp, string])[] = [
   [/No space left on device|Disk quota exceeded/, 'InsufficientStorage'],
   [/Cannot allocate memory|cannot set up guest memory/, 'InsufficientMemory'],
   [/Could not set up host forwarding|Address already in use/, 'PortInUse'],
-  [/access denied by acl file|failed to parse default acl file/, 'BridgeNotAllowed'],
+  [/access denied by acl file|failed to parse default acl file|is refused sudo -n ip/, 'BridgeNotAllowed'],
   [/Could not access KVM|failed to initialize kvm/i, 'KVMUnavailable'],
   [/command not found|: not found/, 'QEMUNotInstalled'],
 ];

@@ -2,7 +2,7 @@
 import type { EffectiveDisk } from '../api/effective-spec.ts';
 import { type DiskRecord, type OwnershipRecord, reclaimOf, recordText } from '../reconcile/record.ts';
 import { CANCEL_COPY, copyScript, FINISH_COPY, partialFile, START_COPY } from './copy-job.ts';
-import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
+import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, tapWords, writeRecord } from './hands.ts';
 import * as scripts from './scripts.ts';
 
 type DiskAction =
@@ -156,5 +156,10 @@ function removeFiles(_action: ActionOf<'remove-files'>, hands: Hands): Promise<u
       return reclaimOf(state, disk === undefined ? reclaimPolicy : disk.reclaimPolicy) === 'Delete';
     })
     .map(([, disk]) => disk);
-  return run(hands, scripts.REMOVE_FILES, [suffixOf(hands), ...doomed.flatMap(({ state, path }) => [state, path])]);
+  const taps = tapWords(hands, hands.context.wanted.launch.networks);
+  return run(hands, scripts.REMOVE_FILES, [
+    suffixOf(hands),
+    taps,
+    ...doomed.flatMap(({ state, path }) => [state, path]),
+  ]);
 }

@@ -14,7 +14,7 @@ import { commandLine } from './cmdline.ts';
 import { standIns } from './effect-script.ts';
 import { DISK_EXECUTORS } from './execute-disks.ts';
 import { forward, noteRefusal } from './forward.ts';
-import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, writeRecord } from './hands.ts';
+import { type ActionOf, type Executors, type Hands, monitorOf, recordOf, run, tapWords, writeRecord } from './hands.ts';
 import { QmpError, QmpTimeoutError } from './qmp.ts';
 import * as scripts from './scripts.ts';
 import { seedImage } from './seed.ts';
@@ -44,7 +44,8 @@ const EXECUTORS: Executors = {
       };
     }),
   forward,
-  'join-bridge': ({ bridge, tap, mtu }, hands) => run(hands, scripts.JOIN_BRIDGE, [bridge, tap, String(mtu)]),
+  'join-bridge': ({ bridge, tap, mtu }, hands) =>
+    run(hands, scripts.JOIN_BRIDGE, [bridge, tap, String(mtu), hands.context.sudo ? 'sudo' : '']),
   resume: async (_action, hands) => (await monitorOf(hands)).execute('cont'),
   stop,
   'withdraw-stop': async (_action, hands) => {
@@ -116,7 +117,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
     spec: action.spec,
     accelerator: action.accelerator,
     qemu,
-    bridgeHelper: context.facts.uid === 0 ? undefined : context.facts.bridgeHelper,
+    bridgeHelper: context.facts.uid === 0 || context.sudo ? undefined : context.facts.bridgeHelper,
   });
   const { stdout } = await run(
     hands,
@@ -127,6 +128,7 @@ async function launch(action: ActionOf<'launch'>, hands: Hands): Promise<void> {
       recordText({ ...next, launch: { ...entry, state: 'running', pid: stand.pid, startTicks: stand.ticks } }),
       action.spec.firmware === 'UEFI' ? (qemu.uefi?.variables ?? '') : '',
       context.seed === undefined ? '' : seedImage(context.seed).toString('base64'),
+      tapWords(hands, action.spec.networks),
       ...argv,
     ],
     { stand, refusal: 'LaunchFailed' },
@@ -184,6 +186,6 @@ async function noteEnd({ reason, message, crashes }: ActionOf<'note-end'>, hands
   const next: OwnershipRecord = never
     ? { ...record, off: true }
     : { ...record, end: { reason, message, at: stand.now, crashes, digest } };
-  await run(hands, scripts.NOTE_END, [recordText(next)], { stand });
+  await run(hands, scripts.NOTE_END, [recordText(next), tapWords(hands, ended?.spec.networks ?? [])], { stand });
   hands.unwrittenStops.delete(hands.place.folder);
 }

@@ -1,4 +1,6 @@
 /** What every action needs to be carried out. */
+import type { LaunchNetwork } from '../api/effective-spec.ts';
+import { tapName } from '../api/networks.ts';
 import type { RunResult, Shell } from '../host/shell.ts';
 import type { VmAction } from '../reconcile/action.ts';
 import { EffectError, type VmContext } from '../reconcile/driver.ts';
@@ -44,4 +46,12 @@ export function writeRecord(hands: Hands, change: (record: OwnershipRecord) => O
 export async function monitorOf({ monitors, context }: Hands) {
   if (context.process.kind === 'absent') throw new EffectError('InternalError', 'the VM has no process');
   return monitors.get(context.wanted.folder, context.process.pid);
+}
+
+/** The interfaces that sudo makes for these networks, as `tap:bridge` words. */
+export function tapWords({ context, place }: Hands, networks: readonly LaunchNetwork[]): string {
+  const words = networks.flatMap(({ name, bridge }) =>
+    bridge === undefined ? [] : [`${tapName(place.folder, name)}:${bridge}`],
+  );
+  return context.sudo ? words.join(' ') : '';
 }

@@ -48,7 +48,7 @@ export type VmAction =
   /** Completes the record of a launch that was interrupted after QEMU came up. */
   | { readonly type: 'note-launch' }
   | { readonly type: 'resume' }
-  /** Plugs the host's end of a guest's cable into a bridge. Root's guests alone: the helper does it for others. */
+  /** Plugs the host's end of a guest's cable into a bridge. For root and sudo alone: else the helper does it. */
   | { readonly type: 'join-bridge'; readonly bridge: string; readonly tap: string; readonly mtu: number }
   /** Changes the ports of the host that lead to a running guest; `forwards` is what there is then. */
   | {
@@ -106,6 +106,8 @@ export type HostAction =
   | {
       readonly type: 'claim';
       readonly vmDir: string;
+      /** Whether sudo may make it, or give an empty one to the user. */
+      readonly sudo?: true;
       readonly seen: { readonly marker: Marker; readonly line: string } | undefined;
     }
   /** Removes the marker of a vmDir whose Host object goes. */

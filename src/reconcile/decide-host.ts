@@ -12,6 +12,8 @@ export interface VmDirSubject {
   readonly host: Host;
   readonly vmDir: SeenVmDir;
   readonly machineID: string;
+  /** Of the user that runs QEMU. */
+  readonly uid: number;
   readonly storeUID: string;
   /** The epoch under which this controller acts there; undefined before its claim. */
   readonly epoch: number | undefined;
@@ -58,7 +60,7 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
   }
   if (marker.kind === 'absent')
     return decideUnclaimed(subject, claimed !== undefined && vmDir.path === host.spec.vmDir);
-  if (vmDir.state === 'not-writable') return notWritable(vmDir);
+  if (vmDir.state === 'not-writable') return notWritable(subject);
   const { storeUID, hostUID, epoch } = marker.marker;
   if (storeUID !== subject.storeUID && takeOver !== storeUID) {
     return blocked(
@@ -88,7 +90,8 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
   };
 }
 
-function decideUnclaimed({ host, vmDir, provisioned, allowed }: VmDirSubject, claimed: boolean): VmDirDecision {
+function decideUnclaimed(subject: VmDirSubject, claimed: boolean): VmDirDecision {
+  const { host, vmDir, provisioned, allowed } = subject;
   if ((claimed || provisioned) && host.metadata.annotations?.[ANNOTATIONS.takeOver] !== NO_MARKER) {
     return blocked(
       'VMDirMissing',
@@ -104,19 +107,20 @@ function decideUnclaimed({ host, vmDir, provisioned, allowed }: VmDirSubject, cl
       `vmDir ${vmDir.path} lies outside the host's allowedPaths (${roots})`,
     );
   }
-  if (vmDir.state === 'not-writable') return notWritable(vmDir);
+  const sudo = host.spec.sudo === true;
+  if (vmDir.state === 'not-writable' && !sudo) return notWritable(subject);
   return {
     kind: 'act',
-    action: { type: 'claim', vmDir: vmDir.path, seen: undefined },
+    action: { type: 'claim', vmDir: vmDir.path, seen: undefined, ...(sudo ? { sudo } : {}) },
     message: `claiming ${vmDir.path}`,
   };
 }
 
-function notWritable({ path }: SeenVmDir): VmDirDecision {
+function notWritable({ vmDir: { path }, uid }: VmDirSubject): VmDirDecision {
   return blocked(
     'VMDirMissing',
     'VMDirReady',
-    `${path} is not writable for the user that runs QEMU: chown it, or choose another vmDir`,
+    `${path} is not writable for the user that runs QEMU. On the host: sudo chown ${uid} '${path}'; or choose another vmDir`,
   );
 }
 

@@ -34,6 +34,8 @@ export interface VmContext {
   readonly process: SeenProcess;
   readonly stop: StopMarker | undefined;
   readonly facts: HostFacts;
+  /** Whether sudo makes the interfaces of guests on bridges. */
+  readonly sudo: boolean;
   /** For a launch, where the spec has cloudInit. */
   readonly seed?: SeedContent | undefined;
 }

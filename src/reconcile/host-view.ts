@@ -100,6 +100,7 @@ export class HostView {
       host,
       vmDir: seen.vmDirs.get(path) ?? { path, state: 'absent', marker: { kind: 'absent' } },
       machineID: seen.machineID,
+      uid: seen.facts.uid,
       storeUID: this.#store.uid,
       epoch: this.#driver.epoch(path),
       provisioned: vms.some((vm) => here(vm) && vm.metadata.annotations?.[ANNOTATIONS.provisioned] !== undefined),

@@ -79,16 +79,22 @@ function bridgeProblem({ host, seen }: Subject, network: string, bridge: string)
       `network ${network}: the host has no bridge ${bridge}${there === '' ? '' : `; there is ${there}`}. Make it: ip link add ${bridge} type bridge`,
     );
   }
-  if (seen.facts.uid === 0 || seen.facts.bridgeHelper !== undefined) return undefined;
+  if (seen.facts.uid === 0 || host.spec.sudo === true || seen.facts.bridgeHelper !== undefined) return undefined;
   return blocked(
     'BridgeNotAllowed',
-    `network ${network}: an ordinary user's QEMU joins a bridge by qemu-bridge-helper, which has no rights here: chmod u+s it as root, and write "allow ${bridge}" into /etc/qemu/bridge.conf`,
+    `network ${network}: an ordinary user's QEMU joins a bridge by qemu-bridge-helper, which has no rights here: chmod u+s it as root, and write "allow ${bridge}" into /etc/qemu/bridge.conf; or set spec.sudo of Host ${host.metadata.name}`,
   );
 }
 
-/** The next guest of root that is to be joined to its bridge: after its launch, and where the bridge was made anew. */
-export function decideBridges({ seen, wanted }: Subject, record: OwnershipRecord): Decision | undefined {
-  if (seen.facts.uid !== 0) return undefined;
+/** Whether the interfaces of guests on bridges are made and joined by sudo; root needs none. */
+export function joinsBySudo({ host, seen }: Pick<Subject, 'host' | 'seen'>): boolean {
+  return host.spec.sudo === true && seen.facts.uid !== 0;
+}
+
+/** The next guest of root, or of sudo, that is to be joined to its bridge: after its launch, and where the bridge was made anew. */
+export function decideBridges(subject: Subject, record: OwnershipRecord): Decision | undefined {
+  const { seen, wanted } = subject;
+  if (seen.facts.uid !== 0 && !joinsBySudo(subject)) return undefined;
   for (const { name, bridge = '' } of record.launch?.spec.networks ?? []) {
     const found = seen.bridges.get(bridge);
     const tap = tapName(wanted.folder, name);

@@ -6,6 +6,7 @@ import { keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { PortClaim, SeenSecret, SeenVm, Subject } from './decision.ts';
 import type { VmContext } from './driver.ts';
+import { joinsBySudo } from './network.ts';
 import type { HeardEnd, SeenFolder, SeenHost } from './observed.ts';
 import { recordedSpec } from './recorded-spec.ts';
 
@@ -58,7 +59,8 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
 }
 
 /** Whom an effect is for, as the look showed it that the action was decided on. */
-export function contextOf({ vm, wanted, seen }: Subject, storeUID: string, seed: SeedContent | undefined): VmContext {
+export function contextOf(subject: Subject, storeUID: string, seed: SeedContent | undefined): VmContext {
+  const { vm, wanted, seen } = subject;
   const { uid, namespace, name } = vm.metadata;
   const { folder, facts } = seen;
   return {
@@ -72,6 +74,7 @@ export function contextOf({ vm, wanted, seen }: Subject, storeUID: string, seed:
     process: folder?.process ?? { kind: 'absent', pidfileLeft: false },
     stop: folder?.stop,
     facts,
+    sudo: joinsBySudo(subject),
     seed,
   };
 }

@@ -86,6 +86,7 @@ const SSH_HOST = [
   { name: 'sshd', present: oneOf('/usr/sbin/sshd'), package: 'openssh-server' },
   { name: 'socat', present: command('socat'), package: 'socat' },
   { name: 'nc', present: command('nc.openbsd'), package: 'netcat-openbsd' },
+  { name: 'sudo', present: command('sudo'), package: 'sudo' },
   { name: 'iptables', present: command('iptables'), package: 'iptables' },
 ];
 

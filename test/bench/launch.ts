@@ -80,6 +80,7 @@ async function readyMachine(place: Place, name: string): Promise<Machine> {
     wanted,
     spec: recordedSpec(vm.spec),
     facts: before.facts,
+    sudo: false,
   };
   const off = { ...identity, stop: undefined, process: { kind: 'absent', pidfileLeft: false } } as const;
   await driver.execute({ type: 'claim-folder' }, { ...off, record: undefined }, NEVER);

@@ -24,6 +24,7 @@ function verdict({ marker: seen = { kind: 'absent' }, state = 'present', path = 
     host: someHost(),
     vmDir: { path, state, marker: seen },
     machineID: 'machine-1',
+    uid: 1000,
     storeUID: 'store-1',
     epoch: undefined,
     provisioned: false,
@@ -85,19 +86,27 @@ test.each<[string, Given, ...string[]]>([
     'VMDirReady',
   ],
   [
-    '/vms is not writable for the user that runs QEMU: chown it, or choose another vmDir',
+    "/vms is not writable for the user that runs QEMU. On the host: sudo chown 1000 '/vms'; or choose another vmDir",
     { state: 'not-writable' },
     'VMDirMissing',
     'VMDirReady',
   ],
   [
-    '/vms is not writable for the user that runs QEMU: chown it, or choose another vmDir',
+    "/vms is not writable for the user that runs QEMU. On the host: sudo chown 1000 '/vms'; or choose another vmDir",
     { state: 'not-writable', marker: marker() },
     'VMDirMissing',
     'VMDirReady',
   ],
 ])('%s', (message, given, reason, condition) => {
   expect(verdict(given)).toEqual({ kind: 'blocked', reason, condition, message });
+});
+
+test('sudo may make a vmDir, and never takes one that was claimed', () => {
+  const host = someHost({ sudo: true });
+  const claim = { kind: 'act', action: { type: 'claim', vmDir: '/vms', seen: undefined, sudo: true } };
+  expect(verdict({ host, state: 'absent' })).toMatchObject(claim);
+  expect(verdict({ host, state: 'not-writable' })).toMatchObject(claim);
+  expect(verdict({ host, state: 'not-writable', marker: marker() })).toMatchObject({ reason: 'VMDirMissing' });
 });
 
 test('claiming and taking over', () => {

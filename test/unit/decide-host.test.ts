@@ -19,6 +19,7 @@ function verdict({ marker: seen = { kind: 'absent' }, state = 'present', path = 
     host: someHost(),
     vmDir: { path, state, marker: seen },
     machineID: 'machine-1',
+    uid: 1000,
     storeUID: 'store-1',
     epoch: undefined,
     provisioned: false,

@@ -1,6 +1,7 @@
 /** What the doctor says of a machine that was seen, as tables; what may leave it in a report. */
 import { execFileSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
+import type { HostSpec } from '../../src/api/host.ts';
 import type { Check } from '../../src/doctor/check.ts';
 import { type Examined, examine } from '../../src/doctor/checks.ts';
 import { type MachineFacts, parseMachine } from '../../src/doctor/machine.ts';
@@ -32,6 +33,7 @@ const MACHINE: MachineFacts = {
   store: FOLDER,
   bridgeHelper: { path: '/usr/lib/qemu/qemu-bridge-helper', uid: 0, mode: 0o4755 },
   bridgeRules: ['allow br0'],
+  sudo: false,
   tun: 'open',
   bridges: ['br0'],
   oomdUnits: [],
@@ -84,13 +86,10 @@ describe('checks', () => {
   });
   const kvm = (reason: string): Given => ({ facts: { ...FACTS, kvm: { works: false, reason } } });
   const BY_URL = withVms({ disks: [{ name: 'root', image: { url: 'https://images.example/a.qcow2' } }] });
-  const bridged = (machine: Partial<MachineFacts>): Given => ({
+  const bridged = (machine: Partial<MachineFacts>, spec: Partial<HostSpec> = {}): Given => ({
     machine,
-    store: { hosts: [someHostWithBridges()], vms: [], problems: [] },
+    store: { hosts: [{ ...HOST, spec: { ...HOST.spec, allowedBridges: ['br0'], ...spec } }], vms: [], problems: [] },
   });
-  function someHostWithBridges() {
-    return { ...HOST, spec: { ...HOST.spec, allowedBridges: ['br0'] } };
-  }
   const rows: readonly (readonly [string, Given, readonly [string, Check['state'], RegExp][]])[] = [
     [
       'no QEMU at all',
@@ -209,6 +208,12 @@ describe('checks', () => {
       bridged({ bridgeRules: ['allow all', 'deny br0'] }),
       [['bridge', 'problem', /allow br0/]],
     ],
+    [
+      'sudo that makes no interfaces',
+      bridged({ bridgeHelper: undefined, bridgeRules: [] }, { sudo: true }),
+      [['sudo', 'problem', /echo 'alice ALL=\(root\) NOPASSWD: .*ip tuntap \*/]],
+    ],
+    ['sudo that does', bridged({ sudo: true, bridgeHelper: undefined, bridgeRules: [] }, { sudo: true }), []],
     ['rules that cannot be read', bridged({ bridgeRules: undefined }), [['bridge', 'warning', /cannot be read/]]],
   ];
   test.each(rows)('%s', (_sentence, given, expected) => {

@@ -131,6 +131,9 @@ describe('a bridge', () => {
   test('is no problem where the host has it and allows it', () => {
     expect(problem(idle({ bridges: bridges() }))).toBeUndefined();
     expect(problem(idle({ bridges: bridges() }, ['br1', 'br0']))).toBeUndefined();
+    const bySudo = someHost({ allowedBridges: ['br0'], sudo: true });
+    const seen = { bridges: bridges(), facts: { ...FACTS, uid: 1000 } };
+    expect(problem(wanting([], seen, { spec: { networks }, host: bySudo }))).toBeUndefined();
   });
 
   test.each<[string, Subject, string]>([
@@ -147,7 +150,7 @@ describe('a bridge', () => {
     [
       'that an ordinary user has no rights to',
       idle({ bridges: bridges(), facts: { ...FACTS, uid: 1000 } }),
-      `BridgeNotAllowed: network net0: an ordinary user's QEMU joins a bridge by qemu-bridge-helper, which has no rights here: chmod u+s it as root, and write "allow br0" into /etc/qemu/bridge.conf`,
+      `BridgeNotAllowed: network net0: an ordinary user's QEMU joins a bridge by qemu-bridge-helper, which has no rights here: chmod u+s it as root, and write "allow br0" into /etc/qemu/bridge.conf; or set spec.sudo of Host localhost`,
     ],
   ])('%s', (_what, asked, said) => {
     expect(problem(asked)).toBe(said);

@@ -11,7 +11,7 @@ export LC_ALL=C
 
 SUITE=trixie
 PACKAGES="qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64 mtools syslinux openssh-client openssh-server xorriso
-  curl wget openssl ca-certificates file iproute2 procps libatomic1"
+  curl wget openssl ca-certificates file iproute2 procps sudo libatomic1"
 
 fail() { echo "debian-13: $*" >&2; exit 1; }
 
@@ -61,6 +61,10 @@ enter() { # Debian, source tree, folder of the cache, command...
   for folder in proc sys dev tmp var/tmp; do mount --rbind "/$folder" "$debian/$folder"; done
   # What tests write elsewhere is not to stay.
   for folder in /run "$HOME"; do mount -t tmpfs -o mode=755 tmpfs "$debian$folder"; done
+  # Users are made, and granted what sudo may do.
+  mount -t tmpfs -o mode=755 tmpfs "$debian/mnt"
+  cp -a "$debian/etc/." "$debian/mnt"
+  mount --move "$debian/mnt" "$debian/etc"
   mkdir -p "$debian$cache" "$debian$tree"
   mount --bind "$cache" "$debian$cache"
   mount --rbind "$tree" "$debian$tree"

@@ -1,7 +1,8 @@
 /** Rows of a Host behind SSH: a real sshd, and the controller as people run it. */
-import { writeFileSync } from 'node:fs';
+import { chmodSync, statSync, writeFileSync } from 'node:fs';
 import { expect } from 'vitest';
-import { RemotePlace } from '../support/remote-place.ts';
+import { EVERYTHING, farUser } from '../support/far-user.ts';
+import { type RemoteOptions, RemotePlace } from '../support/remote-place.ts';
 import { freePort } from '../support/sockets.ts';
 import type { Row } from './leaf.ts';
 import type { Place } from './place.ts';
@@ -16,8 +17,8 @@ interface Far {
 }
 
 /** A Host for a new sshd, with all that it takes unless a row says otherwise; not waited for. */
-async function far({ onFinished }: Place, ssh: object = {}): Promise<Far> {
-  const remote = await RemotePlace.start(onFinished);
+async function far({ onFinished }: Place, ssh: object = {}, options: RemoteOptions = {}): Promise<Far> {
+  const remote = await RemotePlace.start(onFinished, options);
   const { rig, sshd } = remote;
   const secret = ['secret', 'set', 'far', 'ssh-privatekey', '-n', 'qemu-operator-system'];
   await rig.ok(secret, { input: remote.privateKey() });
@@ -115,6 +116,20 @@ export const HOST_SSH: readonly Row[] = [
       // It is the bastion's sshd that the host's own hears from.
       await bastion.cut();
       await is('Reachable', 'False HostUnreachable');
+    },
+  },
+  {
+    leaf: 'Host.spec.sudo',
+    effect: async (place) => {
+      const { name, uid, grant } = farUser(place.onFinished);
+      grant(EVERYTHING(name));
+      const { remote, is } = await far(place, {}, { user: name });
+      const { rig, vmDir } = remote;
+      chmodSync(rig.root, 0o755);
+      await is('VMDirReady', 'False VMDirMissing');
+      await rig.ok(['patch', 'qhost', 'far', '--type', 'merge', '-p', '{"spec":{"sudo":true}}']);
+      await is('Ready', 'True Ready');
+      expect(statSync(vmDir).uid).toBe(uid);
     },
   },
 ];
