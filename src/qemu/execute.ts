@@ -186,6 +186,8 @@ async function noteEnd({ reason, message, crashes }: ActionOf<'note-end'>, hands
   const next: OwnershipRecord = never
     ? { ...record, off: true }
     : { ...record, end: { reason, message, at: stand.now, crashes, digest } };
-  await run(hands, scripts.NOTE_END, [recordText(next), tapWords(hands, ended?.spec.networks ?? [])], { stand });
+  const taps = tapWords(hands, ended?.spec.networks ?? []);
+  const process = [ended?.pid, ended?.startTicks, ended?.bootID].map((figure) => String(figure ?? ''));
+  await run(hands, scripts.NOTE_END, [recordText(next), taps, ...process], { stand });
   hands.unwrittenStops.delete(hands.place.folder);
 }

@@ -50,6 +50,7 @@ for b in /sys/class/net/*/bridge; do
 done
 # Processes come before pidfiles: QEMU removes its pidfile as it ends, and a pidfile that is still there after its
 # process was seen gone was left behind. The other way round, an orderly end during the look would be taken for a crash.
+# No awk opens these files: mawk gives up all of them where one process ends while it is read.
 s locks; locks=$(grep -F POSIX /proc/locks); printf '%s\\n' "$locks"
 s unix; grep -F ' 00010000 ' /proc/net/unix
 qemus=

@@ -10,7 +10,7 @@ import { messageOf } from '../api/errors.ts';
 import { ANNOTATIONS, DEFAULT_NAMESPACE, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { ObjectProblem, SecretReader, Store } from '../store/store.ts';
-import { type Action, isStoreAction } from './action.ts';
+import { type Action, isStoreAction, type VmAction } from './action.ts';
 import { type ActionLimits, ActionRunner, servedBy } from './action-runner.ts';
 import { coalesceMap } from './coalesce-map.ts';
 import { decideSafely, isOrphaned, isPaused } from './decide.ts';
@@ -59,6 +59,8 @@ export type LoopEvent =
       readonly message: string;
     }
   | { readonly type: 'pass'; readonly vms: number; readonly ms: number };
+
+type Step = Extract<Decision, { kind: 'act' }>;
 
 const EVERYTHING = '*';
 const UNSEEN_RETRY_MS = 5_000;
@@ -197,18 +199,22 @@ export class HostLoop {
     if (unseen !== undefined || look.kind === 'cannot-see') {
       // A person's word to give up what cannot be seen.
       const given = vm.metadata.deletionTimestamp !== undefined && isOrphaned(vm.metadata) && !isPaused(vm.metadata);
-      if (given) return applyStoreAction(this.#store, { type: 'release' }, vm, vm.metadata.name);
+      if (given) return void (await applyStoreAction(this.#store, { type: 'release' }, vm, vm.metadata.name));
       return unseen === undefined ? undefined : this.#unseen(vm, unseen);
     }
-    const subject = subjectOf(vm, {
+    const surroundings = {
       host,
       seen: look.host,
       siblings: vms,
-      uidExists: (uid) => uids.has(uid),
+      uidExists: (uid: string) => uids.has(uid),
       secret: await seenSecret(vm, this.#secrets),
-      heardEnd: (folder) => this.#driver.heardEnd(folder),
-    });
-    await this.#follow(subject, decideSafely(subject));
+      heardEnd: (folder: string) => this.#driver.heardEnd(folder),
+    };
+    // A step in the store leaves the host as it was seen: what comes next needs no other look.
+    for (let current: VirtualMachine | undefined = vm; current !== undefined; ) {
+      const subject = subjectOf(current, surroundings);
+      current = await this.#follow(subject, decideSafely(subject));
+    }
   }
 
   async #unseen(vm: VirtualMachine, why: Unseen): Promise<void> {
@@ -220,52 +226,62 @@ export class HostLoop {
     this.#queue.wake(keyOf(vm.metadata), UNSEEN_RETRY_MS);
   }
 
-  /** Writes what was found, then takes the step. */
-  async #follow(subject: Subject, decision: Decision): Promise<void> {
+  /**
+   * Writes what was found, then takes the step.
+   * @returns the VM as a step in the store left it, which is to be decided on again; undefined: this look is done with
+   */
+  async #follow(subject: Subject, decision: Decision): Promise<VirtualMachine | undefined> {
     const key = keyOf(subject.vm.metadata);
     if (decision.kind !== 'act') this.#actions.rest(key);
     const asked = decision.kind === 'act' ? ([servedBy(subject.vm), decision.action] as const) : undefined;
     const held = asked && this.#actions.heldBack(...asked);
     const failure = asked && this.#actions.failureOf(...asked);
     const newest = await this.#note(subject.vm, { kind: 'seen', subject, decision, failure });
-    if (newest === undefined) return;
+    if (newest === undefined) return undefined;
     // The note met the newest object. What was decided on an older one could end a guest that is wanted.
     const waitMs = isOutdated(subject.vm, newest) ? OUTDATED_RETRY_MS : held?.forMs;
-    switch (decision.kind) {
-      case 'act':
-        if (waitMs === undefined) this.#start({ ...subject, vm: newest }, decision);
-        else this.#queue.wake(key, waitMs);
-        return;
-      case 'wait':
-        this.#queue.wake(key, decision.forMs);
-        return;
-      case 'blocked':
-        this.#queue.wake(key, BLOCKED_RETRY_MS);
-        return;
-      case 'settled':
-    }
+    if (decision.kind === 'act' && waitMs === undefined) return this.#take({ ...subject, vm: newest }, decision);
+    const againMs = { act: waitMs, blocked: BLOCKED_RETRY_MS, settled: undefined };
+    const delayMs = decision.kind === 'wait' ? decision.forMs : againMs[decision.kind];
+    if (delayMs !== undefined) this.#queue.wake(key, delayMs);
+    return undefined;
   }
 
   /** @param subject its vm as the store has it now: the status was just written */
-  #start(subject: Subject, { action, message }: Extract<Decision, { kind: 'act' }>): void {
+  async #take(subject: Subject, step: Step): Promise<VirtualMachine | undefined> {
+    const { action } = step;
+    if (!isStoreAction(action)) {
+      void this.#run(subject, step, () => this.#execute(action, subject)).then((done) => {
+        if (done) this.#queue.wake(keyOf(subject.vm.metadata));
+      });
+      return undefined;
+    }
+    let changed: VirtualMachine | undefined;
+    await this.#run(subject, step, async () => {
+      changed = await applyStoreAction(this.#store, action, subject.vm, subject.wanted.vmName);
+    });
+    return changed;
+  }
+
+  /** Resolves to whether it is done. What failed is told, and looked at again. */
+  #run(subject: Subject, { action, message }: Step, effect: () => Promise<void>): Promise<boolean> {
     const served = servedBy(subject.vm);
     const { key } = served;
     this.#emit({ type: 'action', vm: key, action, because: message });
-    this.#actions.start(
-      { ...served, action, seenAt: subject.seen.at, effect: () => this.#execute(action, subject) },
-      (outcome) => {
+    return new Promise((resolve) => {
+      this.#actions.start({ ...served, action, seenAt: subject.seen.at, effect }, (outcome) => {
+        resolve(outcome.ok && !this.#abort.signal.aborted);
         if (this.#abort.signal.aborted) return;
-        if (outcome.ok) this.#emit({ type: 'done', vm: key, action, ms: outcome.ms });
-        else this.#failed(key, outcome.error, action);
+        if (outcome.ok) return this.#emit({ type: 'done', vm: key, action, ms: outcome.ms });
+        this.#failed(key, outcome.error, action);
         // Somebody raised the epoch: whose the host is now must be seen before anything else.
-        if (!outcome.ok && outcome.error instanceof FencedError) this.wake();
+        if (outcome.error instanceof FencedError) this.wake();
         this.#queue.wake(key);
-      },
-    );
+      });
+    });
   }
 
-  async #execute(action: Action, subject: Subject): Promise<void> {
-    if (isStoreAction(action)) return applyStoreAction(this.#store, action, subject.vm, subject.wanted.vmName);
+  async #execute(action: VmAction, subject: Subject): Promise<void> {
     const seed = action.type === 'launch' ? await seedFor(subject, this.#secrets) : undefined;
     await this.#driver.execute(action, contextOf(subject, this.#store.uid, seed), this.#abort.signal);
   }

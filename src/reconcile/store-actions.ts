@@ -5,24 +5,27 @@ import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { ObjectPatch, Store } from '../store/store.ts';
 import type { StoreAction } from './action.ts';
 
+/** Resolves to the object as it is then; undefined where it is gone, or as good as. */
 export async function applyStoreAction(
   store: Store,
   action: StoreAction,
   vm: VirtualMachine,
   vmName: string,
-): Promise<void> {
+): Promise<VirtualMachine | undefined> {
   const { uid, resourceVersion } = vm.metadata;
   // Finalizers are a list, replaced whole: another's change in between must not be lost.
   const listed = action.type === 'add-finalizer' || action.type === 'release';
   try {
-    await store.patch(
+    const patch = patchFor(action, vm, vmName);
+    const changed = await store.patch(
       'VirtualMachine',
       vm.metadata,
-      patchFor(action, vm, vmName),
+      patch,
       listed ? { uid, resourceVersion } : { uid },
     );
+    return action.type === 'release' ? undefined : changed;
   } catch (error) {
-    if (action.type === 'release' && error instanceof NotFoundError) return;
+    if (action.type === 'release' && error instanceof NotFoundError) return undefined;
     throw error;
   }
 }

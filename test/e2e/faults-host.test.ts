@@ -3,12 +3,28 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ANNOTATIONS } from '../../src/api/meta.ts';
+import type { RunResult, Shell } from '../../src/host/shell.ts';
 import { writeDeafDisk } from './support/images.ts';
 import { isAlive, kill, qemusBelow } from './support/process.ts';
 import { makeApart, shareStore, startController } from './support/real-controller.ts';
 import { conditionOf, Rig, readyOf, testFolder } from './support/rig.ts';
 import { pathWithout, standIn, TestShell } from './support/stand-ins.ts';
 import { until } from './support/wait.ts';
+
+/** Its looks find no process, as often as is asked: of what they say, all between the locks and the folders is lost. */
+class BlindShell extends TestShell {
+  blindLooks = 0;
+
+  override async run(...[script, args, options]: Parameters<Shell['run']>): Promise<RunResult> {
+    const result = await super.run(script, args, options);
+    const said = result.stdout.toString('latin1');
+    const from = said.search(/^@[0-9a-f]+ locks$/m);
+    if (this.blindLooks === 0 || from < 0) return result;
+    this.blindLooks -= 1;
+    const to = said.search(/^@[0-9a-f]+ vmdir /m);
+    return { ...result, stdout: Buffer.from(said.slice(0, from) + said.slice(to), 'latin1') };
+  }
+}
 
 describe.concurrent('host', () => {
   test("vmDir's file system unmounted while the controller was down: nothing is made anew", async ({
@@ -198,6 +214,26 @@ describe.concurrent('host', () => {
 });
 
 describe.concurrent('boot and clock of a host', () => {
+  test('a look that misses a process that lives: its end is not noted, and no second one is started', async ({
+    onTestFinished,
+  }) => {
+    const shell = new BlindShell();
+    const rig = await Rig.start(onTestFinished, { shell });
+    await rig.create('web-1', { restartPolicy: 'Always' });
+    const pid = await rig.untilRunning('web-1');
+    shell.blindLooks = 1;
+    const refused = await until(
+      'the end is refused',
+      () => rig.events.find((event) => event.type === 'failed'),
+      (event) => event !== undefined,
+    );
+    expect(refused).toMatchObject({ message: expect.stringContaining(`process ${pid} lives`) });
+    await rig.anotherLook();
+    const vm = await rig.vm('web-1');
+    expect([await rig.untilRunning('web-1'), vm.status?.restarts, vm.status?.lastExit]).toEqual([pid, 0, undefined]);
+    expect(qemusBelow(rig.root)).toEqual([pid]);
+  });
+
   test('after a host reboot what ran starts again, what was off stays off', async ({ onTestFinished }) => {
     const bootIdFile = join(testFolder(onTestFinished), 'boot-id');
     writeFileSync(bootIdFile, 'first\n');
