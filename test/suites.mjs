@@ -12,7 +12,5 @@ await betweenLooks(args.includes('--shared'), async (tally, vitest) => {
     report(result);
     tally[result.ok ? 'passed' : 'failed'] += 1;
   }
-  // The same body once more has a command of its own: `npm run test:over-ssh`.
-  const once = ['--project=!over-ssh', ...filters];
-  await vitest(vitestStage('suites', once, { deadlineMs: SUITES_DEADLINE_MS }));
+  await vitest(vitestStage('suites', filters, { deadlineMs: SUITES_DEADLINE_MS }));
 });

@@ -15,6 +15,7 @@ import { humanMonitor } from './support/oracle.ts';
 import { argumentOf, qemusBelow } from './support/process.ts';
 import { shareStore } from './support/real-controller.ts';
 import { manifest, type OnFinished, Rig, readyOf, testFolder } from './support/rig.ts';
+import { until } from './support/wait.ts';
 
 const PROGRAM = fileURLToPath(new URL('support/mortal-controller.ts', import.meta.url));
 const MINUTE = 60_000;
@@ -120,8 +121,19 @@ const spec = (rig: Rig) => ({
 /** The life of a VM. An act is one entry. */
 const ACTS: readonly Act[] = [
   {
-    name: 'create',
+    name: 'claim',
     aims: ['patch Host (annotations)', 'patch Host (finalizers)'],
+    begin: async () => undefined,
+    end: ({ rig }) =>
+      until(
+        'the Host is held',
+        () => rig.host(),
+        ({ metadata }) => metadata.finalizers !== undefined,
+        PATIENCE_MS,
+      ),
+  },
+  {
+    name: 'create',
     begin: ({ rig }) => rig.create(NAME, { ...spec(rig), powerState: 'PoweredOff' }),
     end: stopped,
   },
