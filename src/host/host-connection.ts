@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ChannelStream } from './channel-stream.ts';
 import { unlessAborted } from './deadline.ts';
 import { Places } from './places.ts';
-import { DialError, HostUnreachableError, type RunResult, type TcpAddress } from './shell.ts';
+import { DialError, type DialOptions, HostUnreachableError, type RunResult, type TcpAddress } from './shell.ts';
 import { ChannelRefusedError, type SshClient } from './ssh-client.ts';
 import { connectRelay } from './ssh-relay.ts';
 import { type ScriptOptions, SESSION_COMMAND, SshSession } from './ssh-session.ts';
@@ -17,6 +17,8 @@ import { type ScriptOptions, SESSION_COMMAND, SshSession } from './ssh-session.t
 const MAX_SESSIONS = 8;
 /** Relays last as long as their VM is watched: without a bound no script would ever run. */
 const MAX_RELAYS = 6;
+/** How often those who hold a relay are asked for it while somebody waits for one. */
+const YIELD_MS = 20;
 
 /** The server has no room for a session now: asked again after this time. */
 const REFUSED_MS = 200;
@@ -37,6 +39,8 @@ export class HostConnection {
   readonly #user: string;
   readonly #sessions = new Places(MAX_SESSIONS);
   readonly #relays = new Places(MAX_RELAYS);
+  /** Holders of relays that may yield them, the oldest first. */
+  readonly #yielding = new Set<() => boolean>();
   /** Whether the server forwards to sockets; undefined until it is seen. */
   #forwards: boolean | undefined;
   #hasOpened = false;
@@ -64,11 +68,12 @@ export class HostConnection {
   }
 
   /** @throws DialError, HostUnreachableError, the signal's reason */
-  async dial(path: string, signal: AbortSignal): Promise<Duplex> {
+  async dial(path: string, options: Pick<DialOptions, 'signal' | 'yields'>): Promise<Duplex> {
+    const { signal } = options;
     const direct = this.#forwards === false ? undefined : await this.#forward(path, signal);
     if (direct !== undefined) return direct;
     if (this.#forwards === true) throw new DialError(`${path} on ${this.#name}: nobody answers`);
-    const relayed = await this.#relay(path, signal);
+    const relayed = await this.#relay(path, options);
     if (this.#forwards !== undefined) return relayed;
     // It may be that somebody answers since a moment ago: then forwarding was never at fault.
     const second = await this.#forward(path, signal);
@@ -103,8 +108,8 @@ export class HostConnection {
     }
   }
 
-  async #relay(path: string, signal: AbortSignal): Promise<Duplex> {
-    const releaseRelay = await this.#relays.take(signal);
+  async #relay(path: string, { signal, yields }: Pick<DialOptions, 'signal' | 'yields'>): Promise<Duplex> {
+    const releaseRelay = await this.#relayPlace(signal);
     const held = await this.#session(signal).catch((error: unknown) => {
       releaseRelay();
       throw error;
@@ -116,11 +121,26 @@ export class HostConnection {
     try {
       const stream = await connectRelay(held.session, { path, name: this.#name, signal }, () => this.client.lost);
       stream.once('close', release);
+      if (yields !== undefined) {
+        this.#yielding.add(yields);
+        stream.once('close', () => this.#yielding.delete(yields));
+      }
       return stream;
     } catch (error) {
       release();
       throw error;
     }
+  }
+
+  /** Where all are taken, the holder of the oldest that is idle yields it; while none is, they are asked again. */
+  async #relayPlace(signal: AbortSignal): Promise<() => void> {
+    const place = this.#relays.take(signal);
+    const taken = place.then(
+      () => true,
+      () => true,
+    );
+    while (!(await Promise.race([taken, sleep(YIELD_MS, false)]))) [...this.#yielding].some((yields) => yields());
+    return place;
   }
 
   /** A spare one, else a new one; and new spares, where there is room. */

@@ -30,9 +30,10 @@ export class HostKeys {
     }
     const offered = fingerprintOf(key);
     const expected = known.keys.map(fingerprintOf);
+    const trust = hostKeys.trust ?? 'trust it';
     const said = {
-      unknown: `nothing is known of the key that ${name} shows, ${offered}: compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub there), then trust it`,
-      changed: `${name} shows another key than before: ${offered} instead of ${expected.join(' or ')}. Either the host was made anew or somebody stands between: compare it with the host's own, then trust it`,
+      unknown: `nothing is known of the key that ${name} shows, ${offered}: compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub there), then ${trust}`,
+      changed: `${name} shows another key than before: ${offered} instead of ${expected.join(' or ')}. Either the host was made anew or somebody stands between: compare it with the host's own, then ${trust}`,
       revoked: `the key that ${name} shows, ${offered}, is revoked in known_hosts: the host needs another one`,
     }[verdict];
     throw new HostKeyRefusedError(said, { verdict, hostKey: lineOf(key), offered, expected });

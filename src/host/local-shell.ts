@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import { scriptWithArguments } from './quote.ts';
 import {
   DialError,
+  type DialOptions,
   HostUnreachableError,
   type RunOptions,
   type RunResult,
@@ -97,11 +98,6 @@ export class LocalShell implements Shell {
   }
 
   async close(): Promise<void> {}
-}
-
-interface DialOptions {
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
 }
 
 function dialed(open: () => Socket, where: string, options: DialOptions): Promise<Duplex> {

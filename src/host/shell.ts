@@ -19,6 +19,16 @@ export interface RunOptions {
   readonly maxOutputBytes?: number;
 }
 
+export interface DialOptions {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  /**
+   * Where the way to a host carries few streams, one that nobody uses makes room for another: asked, its holder closes it
+   * and says true, or says false while it is in use.
+   */
+  readonly yields?: () => boolean;
+}
+
 export interface Shell {
   /**
    * Runs a script with `$1...` set to args. Any exit code is an answer.
@@ -26,9 +36,9 @@ export interface Shell {
    */
   run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult>;
   /** Connects to a UNIX stream socket on the host. @throws DialError, HostUnreachableError */
-  dial(socketPath: string, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<Duplex>;
+  dial(socketPath: string, options: DialOptions): Promise<Duplex>;
   /** Connects to a TCP port as the host sees it; either side may end first. @throws DialError, HostUnreachableError */
-  dialTcp(address: TcpAddress, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<Duplex>;
+  dialTcp(address: TcpAddress, options: DialOptions): Promise<Duplex>;
   close(): Promise<void>;
 }
 

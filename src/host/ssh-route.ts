@@ -47,6 +47,8 @@ export interface HostKeyRules {
    * refused. From then on the shell holds to that key by itself, whatever `pinned` says.
    */
   readonly accept: (key: string) => Promise<void>;
+  /** The command by which a person trusts another key. */
+  readonly trust?: string;
 }
 
 /** What is known of the connection. A lost one is made again by the next use of the shell, at `retryInMs` or later. */

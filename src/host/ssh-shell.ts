@@ -5,6 +5,7 @@ import { withDeadline } from './deadline.ts';
 import type { HostConnection } from './host-connection.ts';
 import {
   DialError,
+  type DialOptions,
   type RunOptions,
   type RunResult,
   ScriptTimeoutError,
@@ -16,11 +17,6 @@ import { SshLink } from './ssh-link.ts';
 import type { SshConnection, SshRoute } from './ssh-route.ts';
 
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
-
-interface DialOptions {
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
-}
 
 export class SshShell implements Shell {
   readonly #name: string;
@@ -51,7 +47,9 @@ export class SshShell implements Shell {
   }
 
   async dial(socketPath: string, options: DialOptions): Promise<Duplex> {
-    return this.#dialed(socketPath, options, (connection, signal) => connection.dial(socketPath, signal));
+    return this.#dialed(socketPath, options, (connection, signal) =>
+      connection.dial(socketPath, { ...options, signal }),
+    );
   }
 
   async dialTcp(address: TcpAddress, options: DialOptions): Promise<Duplex> {

@@ -182,7 +182,13 @@ class AgentSession {
   async #connected(): Promise<AgentClient> {
     if (this.#client !== undefined && !this.#client.ended) return this.#client;
     const { signal } = this.#abort;
-    const stream = await this.#shell.dial(this.#path, { timeoutMs: CONNECT_MS, signal });
+    const yields = () => {
+      const client = this.#client;
+      if (client === undefined || client.ended || client.busy) return false;
+      client.close();
+      return true;
+    };
+    const stream = await this.#shell.dial(this.#path, { timeoutMs: CONNECT_MS, signal, yields });
     const stop = () => stream.destroy();
     signal.addEventListener('abort', stop, { once: true });
     stream.once('close', () => signal.removeEventListener('abort', stop));

@@ -7,11 +7,15 @@ import type { HeardEnd } from '../reconcile/observed.ts';
 import { QmpClient, type QmpEvent } from './qmp.ts';
 
 const CONNECT_MS = 3_000;
+/** Whoever got a connection asks at once. */
+const IN_USE_MS = 50;
 
 interface Monitor {
   readonly client: Promise<QmpClient>;
   /** The process behind the socket: a new one needs a new connection. */
   readonly pid: number;
+  /** By performance.now(). */
+  usedAt: number;
 }
 
 export class Monitors {
@@ -29,6 +33,7 @@ export class Monitors {
   async get(folder: string, pid: number): Promise<QmpClient> {
     const known = this.#monitors.get(folder);
     if (known?.pid === pid) {
+      known.usedAt = performance.now();
       const client = await known.client;
       if (!client.ended) return client;
     }
@@ -36,7 +41,7 @@ export class Monitors {
     // A look that began before the end still asks for the process; what was heard of it stays.
     if (this.#heard.get(folder)?.pid !== pid) this.#heard.delete(folder);
     const client = this.#connect(folder, pid);
-    this.#monitors.set(folder, { client, pid });
+    this.#monitors.set(folder, { client, pid, usedAt: performance.now() });
     try {
       return await client;
     } catch (error) {
@@ -67,22 +72,30 @@ export class Monitors {
   }
 
   async #connect(folder: string, pid: number): Promise<QmpClient> {
+    let client: QmpClient | undefined;
+    let hasYielded = false;
+    const yields = () => {
+      const usedAt = this.#monitors.get(folder)?.usedAt ?? 0;
+      if (client === undefined || client.busy || performance.now() - usedAt < IN_USE_MS) return false;
+      hasYielded = true;
+      client.close();
+      return true;
+    };
     const stream = await this.#shell.dial(`${folder}/${FOLDER_FILES.monitor}`, {
       timeoutMs: CONNECT_MS,
       signal: this.#abort.signal,
+      yields,
     });
-    return QmpClient.connect(
-      stream,
-      {
-        onEvent: (event) => this.#onEvent(folder, pid, event),
-        onEnd: () => {
-          const current = this.#monitors.get(folder);
-          if (current?.pid === pid) this.#monitors.delete(folder);
-          this.#emit({ folder, event: 'MONITOR_CLOSED' });
-        },
+    const listeners = {
+      onEvent: (event: QmpEvent) => this.#onEvent(folder, pid, event),
+      onEnd: () => {
+        const current = this.#monitors.get(folder);
+        if (current?.pid === pid) this.#monitors.delete(folder);
+        if (!hasYielded) this.#emit({ folder, event: 'MONITOR_CLOSED' });
       },
-      CONNECT_MS,
-    );
+    };
+    client = await QmpClient.connect(stream, listeners, CONNECT_MS);
+    return client;
   }
 
   #onEvent(folder: string, pid: number, event: QmpEvent): void {

@@ -78,6 +78,11 @@ export class QmpClient {
     }
   }
 
+  /** Whether an answer is waited for. */
+  get busy(): boolean {
+    return this.#pending.size > 0;
+  }
+
   get ended(): boolean {
     return this.#ended;
   }

@@ -98,7 +98,7 @@ class StoredRemote implements Source {
     const host = await this.#store.get('Host', { name });
     if (host?.metadata.uid !== uid || host.spec.ssh === undefined)
       throw new HostUnreachableError(`Host ${name} is not behind SSH any more`);
-    return { name, ssh: host.spec.ssh };
+    return { name, ssh: host.spec.ssh, trust: `qemu-operator host trust ${name}` };
   }
 
   async credentials({ ssh }: Remote): Promise<Credentials | undefined> {
@@ -147,7 +147,8 @@ class ConfiguredHop implements Source {
   }
 
   async remote(): Promise<Remote> {
-    return { name: this.#jump.address, ssh: { ...this.#jump, hostKeyPolicy: 'Strict' } };
+    const { address } = this.#jump;
+    return { name: address, ssh: { ...this.#jump, hostKeyPolicy: 'Strict' }, trust: `ssh ${address}` };
   }
 
   async credentials(): Promise<undefined> {

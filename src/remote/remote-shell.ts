@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { Subject } from 'rxjs';
 import { type Credentials, hostKeyWords, type SshSpec } from '../api/host-ssh.ts';
 import {
+  type DialOptions,
   HostUnreachableError,
   type Login,
   type RunOptions,
@@ -19,8 +20,6 @@ import type { SeenConnection } from '../reconcile/observed.ts';
 import { type Remote, routeOf } from './ssh-routes.ts';
 
 const CONFIG_MS = 10_000;
-
-type DialOptions = Parameters<Shell['dial']>[1];
 
 /** Where a RemoteShell learns what it needs, at each use. */
 export interface Source {

@@ -17,6 +17,8 @@ export class JumpHostInvalidError extends HostUnreachableError {
 export interface Remote {
   readonly name: string;
   readonly ssh: SshSpec;
+  /** The command by which a person trusts another key. */
+  readonly trust?: string;
 }
 
 export interface RouteOptions {
@@ -50,6 +52,7 @@ export function routeOf({ remote, config, credentials, accept, jump, forgetKeys 
       policy: ssh.hostKeyPolicy ?? 'AcceptNew',
       ...(forgetKeys === true || config === undefined ? {} : { knownHosts: config.knownHosts }),
       accept,
+      ...(remote.trust === undefined ? {} : { trust: remote.trust }),
     },
     ...(jump === undefined ? {} : { jump }),
   };

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import {
   CredentialsInvalidError,
   HostKeyRefusedError,
@@ -140,6 +140,24 @@ test('what is wrong with credentials is told for each of them, without a secret,
   given = { identities: [{ privateKey: readFileSync(sshd.identity), from: 'id' }], from: 'Secret rack' };
   shell.retryNow();
   expect((await run()).code).toBe(0);
+});
+
+test('credentials that were refused are tried again after ten minutes, and not before', async () => {
+  const sshd = await start();
+  const keys = join(sshd.folder, 'authorized_keys');
+  const allowed = readFileSync(keys);
+  writeFileSync(keys, '');
+  const shell = opened(sshd.route());
+  await expect(shell.run('true', [], options)).rejects.toThrow(CredentialsInvalidError);
+  writeFileSync(keys, allowed);
+  const at = performance.now();
+  const clock = vi.spyOn(performance, 'now');
+  onTestFinished(() => clock.mockRestore());
+  const passed = (ms: number) => clock.mockReturnValue(at + ms);
+  passed(599_000);
+  await expect(shell.run('true', [], options)).rejects.toThrow(/tried again in \d s$/);
+  passed(601_000);
+  expect((await shell.run('echo in', [], options)).stdout.toString()).toBe('in\n');
 });
 
 test('a changed key is refused with both fingerprints before anything is sent; the right one serves once it is there', async () => {
