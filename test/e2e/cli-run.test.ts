@@ -114,7 +114,7 @@ test('a damaged row of the store is told, the controller stays, and goes on once
   const controller = await rig.controller(onTestFinished);
   await rig.ok(['apply', '--wait', '-f', rig.manifest('web-1')]);
   const pids = qemusBelow(rig.vmDir);
-  const database = new DatabaseSync(join(rig.store, '.state', 'store.db'));
+  const database = new DatabaseSync(join(rig.store, '.state', 'store.db'), { timeout: 5_000 });
   onTestFinished(() => database.close());
   const where = "kind = 'VirtualMachine' AND name = 'web-1'";
   const { json } = database.prepare(`SELECT json FROM objects WHERE ${where}`).get() as { json: string };

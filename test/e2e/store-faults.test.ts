@@ -144,7 +144,7 @@ test('a store on a network file system is refused before anything is written the
 });
 
 function sql(statement: string): string {
-  const database = new DatabaseSync(folder.path('.state/store.db'));
+  const database = new DatabaseSync(folder.path('.state/store.db'), { timeout: 5_000 });
   try {
     return JSON.stringify(database.prepare(statement).all()).replaceAll('\\"', '"');
   } finally {
