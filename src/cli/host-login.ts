@@ -1,4 +1,5 @@
 /** host trust and host credentials: how a host is known, and how it knows us. */
+import { quoteValue } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
 import { hostKeyWords, OPERATOR_NAMESPACE, type SshSpec } from '../api/host-ssh.ts';
 import { keepCredentials } from '../store/host-credentials.ts';
@@ -36,15 +37,18 @@ export async function trustKey(context: Context, name: string, options: TrustOpt
   await withSession(context, options, async (session) => {
     const host = await remoteHost(session, name);
     const { hostKeys = [], ...ssh } = host.spec.ssh;
+    const given = givenFingerprint(options);
     const key = await shownKey(context, session, { name, ssh });
     const words = hostKeyWords(key);
+    if (given !== undefined && given !== words && given !== words.split(' ')[1])
+      throw new CliError(EXIT.conflict, `host/${name} shows ${words}, not ${quoteValue(given)}: nothing was changed`);
     if (hostKeys.some((one) => hostKeyWords(one) === words)) {
       print(context, `host/${name}: ${words} is trusted already`);
       return;
     }
     for (const one of hostKeys) tell(context, `known so far: ${hostKeyWords(one)}`);
     tell(context, `shown now:    ${words}`);
-    await confirm(context, name, words, options);
+    if (given === undefined) await confirm(context, name, words);
     await session.store.patch(
       'Host',
       host.metadata,
@@ -82,11 +86,15 @@ async function shownKey(
   return shown;
 }
 
-async function confirm(context: Context, name: string, words: string, { fingerprint }: TrustOptions): Promise<void> {
-  if (fingerprint !== undefined) {
-    if (words.endsWith(fingerprint)) return;
-    throw new CliError(EXIT.conflict, `host/${name} shows ${words}, not ${fingerprint}: nothing was changed`);
-  }
+/** Whole, as `ssh-keygen -lf` shows it: a part of it could be anybody's. */
+function givenFingerprint({ fingerprint }: TrustOptions): string | undefined {
+  if (fingerprint === undefined || /^(\S+ )?SHA256:[\w+/]{43}$/.test(fingerprint)) return fingerprint;
+  throw usageError(
+    `--fingerprint ${quoteValue(fingerprint)}: it is SHA256: and 43 letters, as ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub shows it on the host`,
+  );
+}
+
+async function confirm(context: Context, name: string, words: string): Promise<void> {
   if (context.stdin.isTTY !== true)
     throw usageError(
       `compare it with the host's own (ssh-keygen -lf), then: host trust ${name} --fingerprint ${words.split(' ')[1]}`,

@@ -73,13 +73,12 @@ export function examineRemote({ machine, facts, host, vms, user }: ExaminedRemot
     ok('ssh', `logged in to ${name} as ${user}, and scripts run`),
     ...qemuChecks({ machine, facts, host, vms }),
     ...vmDirChecks(host.spec.vmDir, machine),
+    ...hostsChecks([host], 'qemu-operator'),
   ];
 }
 
-function objectChecks({ hosts, vms, problems }: StoreView, invokedAs: string): Check[] {
-  const manifests = problems.map((sentence) =>
-    problem('manifests', oneLine(sentence, MOST_MESSAGE), 'correct the file'),
-  );
+/** What the controller says of Hosts that are not ready. */
+function hostsChecks(hosts: readonly Host[], invokedAs: string): Check[] {
   const away = hosts.flatMap(({ metadata, status }) => {
     const ready = findCondition(status?.conditions, 'Ready');
     if (ready === undefined)
@@ -88,6 +87,13 @@ function objectChecks({ hosts, vms, problems }: StoreView, invokedAs: string): C
     const message = `Host ${metadata.name}: ${ready.reason}: ${oneLine(ready.message, MOST_MESSAGE)}`;
     return [problem('hosts', message, `${invokedAs} describe qhost ${metadata.name}`)];
   });
+  return away.length > 0 ? away : [ok('hosts', `${hosts.length} ready`)];
+}
+
+function objectChecks({ hosts, vms, problems }: StoreView, invokedAs: string): Check[] {
+  const manifests = problems.map((sentence) =>
+    problem('manifests', oneLine(sentence, MOST_MESSAGE), 'correct the file'),
+  );
   const stalled = vms.flatMap(({ metadata, status }) => {
     const found = findCondition(status?.conditions, 'Stalled');
     if (found?.status !== 'True') return [];
@@ -96,7 +102,7 @@ function objectChecks({ hosts, vms, problems }: StoreView, invokedAs: string): C
   });
   return [
     ...(manifests.length > 0 ? manifests : [ok('manifests', 'every manifest counts')]),
-    ...(away.length > 0 ? away : [ok('hosts', `${hosts.length} ready`)]),
+    ...hostsChecks(hosts, invokedAs),
     ...(stalled.length > 0 ? stalled : [ok('machines', `${vms.length}, none stalled`)]),
   ];
 }

@@ -11,9 +11,10 @@ const SETUID = 0o4000;
 
 type Tool = Architecture | 'qemu-img' | 'uefi-x86_64' | 'uefi-arm64' | 'curl' | 'ip';
 
+const DEBIAN = names('qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64 iproute2');
 /** By package manager; docs/operations/hosts.md has the same table. */
 const PACKAGES: Readonly<Record<string, Readonly<Record<Tool, string>>>> = {
-  'apt-get install': names('qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64 iproute2'),
+  'apt-get install': DEBIAN,
   'dnf install': names('qemu-system-x86 qemu-system-aarch64 qemu-img edk2-ovmf edk2-aarch64 iproute'),
   'pacman -S': names('qemu-system-x86 qemu-system-aarch64 qemu-img edk2-ovmf edk2-aarch64 iproute2'),
   'zypper install': names('qemu-x86 qemu-arm qemu-img qemu-ovmf-x86_64 qemu-uefi-aarch64 iproute2'),
@@ -27,7 +28,9 @@ function names(words: string): Record<Tool, string> {
 function installs(tool: Tool, { packageManager, uid }: MachineFacts): string {
   const sudo = uid === 0 ? '' : 'sudo ';
   const known = Object.entries(PACKAGES).find(([words]) => words.split(' ')[0] === packageManager);
-  return known === undefined ? `install ${tool} with your package manager` : `${sudo}${known[0]} ${known[1][tool]}`;
+  return known === undefined
+    ? `with your package manager, install what Debian calls ${DEBIAN[tool]}`
+    : `${sudo}${known[0]} ${known[1][tool]}`;
 }
 
 const COMMANDS: Readonly<Record<Architecture, string>> = { x86_64: 'qemu-system-x86_64', arm64: 'qemu-system-aarch64' };
@@ -143,7 +146,7 @@ function sudoCheck({ sudo, user }: MachineFacts): Check {
   return problem(
     id,
     `sudo makes no interfaces for ${user} without a password, as spec.sudo of the Host wants it`,
-    `echo '${rule}' | sudo tee /etc/sudoers.d/qemu-operator`,
+    `echo '${rule}' | sudo tee -a /etc/sudoers.d/qemu-operator`,
   );
 }
 

@@ -139,8 +139,12 @@ export class HostConnection {
       () => true,
       () => true,
     );
-    while (!(await Promise.race([taken, sleep(YIELD_MS, false)]))) [...this.#yielding].some((yields) => yields());
+    while (!(await Promise.race([taken, sleep(YIELD_MS, false)]))) this.#makeRoom();
     return place;
+  }
+
+  #makeRoom(): void {
+    [...this.#yielding].some((yields) => yields());
   }
 
   /** A spare one, else a new one; and new spares, where there is room. */
@@ -163,6 +167,8 @@ export class HostConnection {
         if (session !== undefined) return { session, release };
         if (!this.#hasOpened && refusals >= MAX_FIRST_REFUSALS)
           throw new HostUnreachableError(`${this.#name} opens no session for ${this.#user}: is its MaxSessions 0?`);
+        // It has fewer than we thought: a relay may hold what a script needs.
+        this.#makeRoom();
         await unlessAborted(sleep(REFUSED_MS), signal);
       }
     } catch (error) {

@@ -51,7 +51,8 @@ export class HostKeys {
       return { keys, revoked: [] };
     }
     const files = await Promise.all((hostKeys.knownHosts ?? []).map(textOf));
-    const found = files.map((text) => keysInFile(text, address, port));
+    const { knownAs } = hostKeys;
+    const found = files.map((text) => keysInFile(text, knownAs ?? address, knownAs === undefined ? port : undefined));
     return { keys: found.flatMap(({ keys }) => keys), revoked: found.flatMap(({ revoked }) => revoked) };
   }
 }

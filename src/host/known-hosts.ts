@@ -23,7 +23,7 @@ const ALGORITHMS = [
 ];
 
 /** The keys that a file in the format of known_hosts(5) has for a host. Lines that make no sense are skipped, as ssh does. */
-export function keysInFile(text: string, address: string, port: number): KnownKeys {
+export function keysInFile(text: string, address: string, port = DEFAULT_PORT): KnownKeys {
   const name = nameOf(address, port);
   const keys: Buffer[] = [];
   const revoked: Buffer[] = [];

@@ -15,6 +15,12 @@ export interface SshConfig {
   readonly agentSocket?: string;
   /** The user's and the system's; some may not exist. */
   readonly knownHosts: readonly string[];
+  /** The name that known_hosts has for the host, where it is another than its address. */
+  readonly hostKeyAlias?: string;
+  /** Keys that are not known are refused. */
+  readonly isStrict: boolean;
+  /** A program leads there, and no hop of `jumps`. */
+  readonly hasProxyCommand: boolean;
   /** The hops before the host, the nearest first; each may be an alias itself. */
   readonly jumps: readonly SshJump[];
 }
@@ -76,6 +82,9 @@ function configIn(text: string, alias: string): SshConfig {
     identityFiles: (values.get('identityfile') ?? []).filter(isGiven).map((path) => expanded(path, tokens)),
     ...(agentSocket === undefined ? {} : { agentSocket }),
     knownHosts: known.filter(isGiven).map((path) => expanded(path, tokens)),
+    ...(isGiven(one('hostkeyalias') ?? '') ? { hostKeyAlias: one('hostkeyalias') ?? '' } : {}),
+    isStrict: one('stricthostkeychecking') === 'true' || one('stricthostkeychecking') === 'yes',
+    hasProxyCommand: isGiven(one('proxycommand') ?? ''),
     jumps: (one('proxyjump') ?? '').split(',').filter(isGiven).map(jumpIn),
   };
 }

@@ -42,6 +42,8 @@ export interface HostKeyRules {
   readonly policy: 'Strict' | 'AcceptNew';
   /** Files in the format of known_hosts(5); one that is not there is empty, one that cannot be read is a refusal. */
   readonly knownHosts?: readonly string[];
+  /** ssh_config(5), HostKeyAlias: the name under which these files have it, whatever its port. */
+  readonly knownAs?: string;
   /**
    * AcceptNew: keeps the key, as `pinned` has it, before anything is authenticated. Where it throws, the connection is
    * refused. From then on the shell holds to that key by itself, whatever `pinned` says.

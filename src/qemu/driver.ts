@@ -95,7 +95,8 @@ export class QemuDriver implements HostDriver {
     } catch (error) {
       signal.throwIfAborted();
       const reason = (error instanceof Error ? BLINDNESS[error.name] : undefined) ?? 'HostNotReady';
-      return { kind: 'cannot-see', reason, message: messageOf(error) };
+      const unasked = reason === 'CredentialsInvalid' && (error as { readonly tried?: unknown[] }).tried?.length === 0;
+      return { kind: 'cannot-see', reason, message: messageOf(error), ...(unasked ? { unasked } : {}) };
     }
   }
 

@@ -47,11 +47,12 @@ started() {
 }
 # What the user has no right to, where sudo grants it without a password; its other files stay ours.
 root() {
-  sudo -n "$@" >&2 9>&- && return 0
+  said=$(sudo -n "$@" 2>&1 9>&-) && return 0
+  case $said in *sudo:*|*sudoers*|*'not allowed'*) ;; *) fail "$said"; return 1 ;; esac
   refused="sudo -n $*"; way=$(command -v "$1") || way=$1; shift
   # Of ip, what gives away no more than interfaces.
   case $way in */ip) grant="$way tuntap *, $way link *" ;; *) grant="$way $*" ;; esac
-  fail "$(id -un) is refused $refused. Grant it on the host: echo '$(id -un) ALL=(root) NOPASSWD: $grant' | sudo tee /etc/sudoers.d/qemu-operator"
+  fail "$(id -un) is refused $refused ($said). Grant it on the host: echo '$(id -un) ALL=(root) NOPASSWD: $grant' | sudo tee -a /etc/sudoers.d/qemu-operator"
   return 1
 }
 `;

@@ -68,7 +68,12 @@ i=0
 while [ $i -lt $nd ]; do
   d=$1; shift; i=$((i+1))
   s vmdir "$d"
-  if ! [ -d "$d" ]; then echo absent; continue; fi
+  if ! [ -d "$d" ]; then
+    # What lies behind a folder that is closed to this user cannot be told from what is not there.
+    p=$d; while [ -n "$p" ] && ! [ -e "$p" ]; do p=\${p%/*}; done
+    [ -x "\${p:-/}" ] && echo absent || echo not-writable
+    continue
+  fi
   if ! cd "$d" 2>/dev/null || ! [ -w . ]; then echo not-writable; else echo present; fi
   cd "$d" 2>/dev/null || continue
   stat -f -c '%S %a %b' .

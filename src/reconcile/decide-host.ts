@@ -92,7 +92,15 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
 
 function decideUnclaimed(subject: VmDirSubject, claimed: boolean): VmDirDecision {
   const { host, vmDir, provisioned, allowed } = subject;
-  if ((claimed || provisioned) && host.metadata.annotations?.[ANNOTATIONS.takeOver] !== NO_MARKER) {
+  const takenOver = host.metadata.annotations?.[ANNOTATIONS.takeOver] === NO_MARKER;
+  if ((claimed || provisioned) && !takenOver && vmDir.state === 'not-writable') {
+    return blocked(
+      'VMDirMissing',
+      'VMDirReady',
+      `${vmDir.path} was claimed before and is closed to the user that runs QEMU (uid ${subject.uid}) now. Where it is a mount point, mount it; where it belongs to another user, let that one run QEMU again, or on the host: sudo chown ${subject.uid} '${vmDir.path}'`,
+    );
+  }
+  if ((claimed || provisioned) && !takenOver) {
     return blocked(
       'VMDirMissing',
       'VMDirReady',
@@ -120,7 +128,7 @@ function notWritable({ vmDir: { path }, uid }: VmDirSubject): VmDirDecision {
   return blocked(
     'VMDirMissing',
     'VMDirReady',
-    `${path} is not writable for the user that runs QEMU. On the host: sudo chown ${uid} '${path}'; or choose another vmDir`,
+    `${path} is not writable for the user that runs QEMU. On the host: sudo install -d -o ${uid} -m 700 '${path}'; or choose another vmDir`,
   );
 }
 

@@ -13,7 +13,7 @@ export interface HostFinding {
 }
 
 export function findingsOf(host: Host, { look, vmDir }: HostFinding): Finding[] {
-  return look.kind === 'seen' ? seenFindings(look.host, vmDir) : unseenFindings(host, look.reason, look.message);
+  return look.kind === 'seen' ? seenFindings(look.host, vmDir) : unseenFindings(host, look);
 }
 
 function seenFindings({ facts, connection }: SeenHost, vmDir: VmDirDecision | undefined): Finding[] {
@@ -62,20 +62,23 @@ function connectionFindings(connection: SeenConnection | undefined): Finding[] {
 }
 
 /** What is known of the way to a host, by why it cannot be seen: whether sshd answers, is the right one, lets us in. */
-const WAY: Readonly<Record<Blindness, readonly [reachable: Status, verified: Status, valid: Status]>> = {
+const WAY: Readonly<Record<Blindness, Way>> = {
   HostUnreachable: ['False', 'Unknown', 'Unknown'],
   HostNotReady: ['Unknown', 'Unknown', 'Unknown'],
   JumpHostInvalid: ['Unknown', 'Unknown', 'Unknown'],
   HostKeyChanged: ['True', 'False', 'Unknown'],
   CredentialsInvalid: ['True', 'True', 'False'],
 };
+type Way = readonly [reachable: Status, verified: Status, valid: Status];
 type Status = Finding['status'];
+/** There are no credentials that could be tried. */
+const UNASKED: Way = ['Unknown', 'Unknown', 'False'];
 
 /** Only a person mends these. A host that is away may come back by itself. */
 const LASTING: ReadonlySet<Blindness> = new Set(['HostKeyChanged', 'CredentialsInvalid', 'JumpHostInvalid']);
 
-function unseenFindings(host: Host, reason: Blindness, message: string): Finding[] {
-  const [reachable, verified, valid] = WAY[reason];
+function unseenFindings(host: Host, { reason, message, unasked }: Extract<Look, { kind: 'cannot-see' }>): Finding[] {
+  const [reachable, verified, valid] = unasked === true ? UNASKED : WAY[reason];
   const way: readonly (readonly [string, Status])[] =
     host.spec.ssh === undefined
       ? [['Reachable', reachable]]
@@ -95,7 +98,7 @@ function unseenFindings(host: Host, reason: Blindness, message: string): Finding
   const waits = isHeld(host) && !isPaused(host.metadata);
   if (waits) {
     const hint = `${message}; annotation ${ANNOTATIONS.orphan} releases the Host without it`;
-    findings.push({ type: 'DeletionBlocked', status: 'True', reason: 'HostUnreachable', message: hint });
+    findings.push({ type: 'DeletionBlocked', status: 'True', reason, message: hint });
   }
   return findings;
 }

@@ -171,6 +171,7 @@ export class HostLoop {
     for (const vm of dirty) await this.#handle(vm, view, uids).catch((error: unknown) => this.#stumbled(vm, error));
     await this.#noteHost(view);
     if (view.look.kind === 'cannot-see') this.#queue.wake(EVERYTHING, UNSEEN_RETRY_MS);
+    else if (view.verdicts.get(host.spec.vmDir)?.kind === 'blocked') this.#queue.wake(EVERYTHING, BLOCKED_RETRY_MS);
     this.#emit({ type: 'pass', vms: dirty.length, ms: this.#scheduler.now() - started });
   }
 

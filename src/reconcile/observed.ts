@@ -9,7 +9,13 @@ import type { MarkerState, RecordState, StopMarker } from './record.ts';
 
 export type Look =
   | { readonly kind: 'seen'; readonly host: SeenHost }
-  | { readonly kind: 'cannot-see'; readonly reason: Blindness; readonly message: string };
+  | {
+      readonly kind: 'cannot-see';
+      readonly reason: Blindness;
+      readonly message: string;
+      /** Of credentials: nothing was sent, so whether the host answers is not known. */
+      readonly unasked?: true;
+    };
 
 /** Why a host cannot be looked at; the last three are of Hosts behind SSH, where sshd answers or was not asked. */
 export type Blindness =

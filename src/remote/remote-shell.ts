@@ -17,7 +17,7 @@ import type { SshJump } from '../host/ssh-config.ts';
 import { CredentialsInvalidError, type SshConnection } from '../host/ssh-route.ts';
 import type { SshShell } from '../host/ssh-shell.ts';
 import type { SeenConnection } from '../reconcile/observed.ts';
-import { type Remote, routeOf } from './ssh-routes.ts';
+import { JumpHostInvalidError, type Remote, routeOf } from './ssh-routes.ts';
 
 const CONFIG_MS = 10_000;
 
@@ -139,10 +139,15 @@ export class RemoteShell implements Shell, Login {
       import('../host/ssh-config.ts'),
     ]);
     const config = await readSshConfig(remote.ssh.address, AbortSignal.timeout(CONFIG_MS));
+    const nearer = jump ?? this.#through;
+    if (nearer === undefined && config?.hasProxyCommand === true)
+      throw new JumpHostInvalidError(
+        `~/.ssh/config gives ${remote.ssh.address} a ProxyCommand, which is not run. Use ProxyJump there, or make the machine in between a Host and name it: host add --jump, spec.ssh.jumpHostName`,
+      );
     const route = routeOf({
       remote,
       config,
-      jump: jump ?? this.#through ?? this.#ways.hops(config?.jumps ?? []),
+      jump: nearer ?? this.#ways.hops(config?.jumps ?? []),
       forgetKeys: this.#source.forgetKeys,
       credentials: () => this.#credentials(remote),
       accept: async (key) => {

@@ -49,8 +49,9 @@ export function routeOf({ remote, config, credentials, accept, jump, forgetKeys 
     },
     hostKeys: {
       pinned: ssh.hostKeys ?? [],
-      policy: ssh.hostKeyPolicy ?? 'AcceptNew',
+      policy: ssh.hostKeyPolicy ?? (config?.isStrict === true ? 'Strict' : 'AcceptNew'),
       ...(forgetKeys === true || config === undefined ? {} : { knownHosts: config.knownHosts }),
+      ...(config?.hostKeyAlias === undefined ? {} : { knownAs: config.hostKeyAlias }),
       accept,
       ...(remote.trust === undefined ? {} : { trust: remote.trust }),
     },

@@ -75,6 +75,26 @@ describe.concurrent('a host is let in by', () => {
     await place.untilCondition('qvm/web-1', 'Ready', 'True Running', 60_000);
   });
 
+  test('no way that ~/.ssh/config does not mean', { timeout: LIFE_MS }, async ({ onTestFinished }: TestContext) => {
+    const far = await Sshd.start(onTestFinished);
+    const program = `Host far\n${entry(far, '  ProxyCommand /bin/false\n')}`;
+    const alias = `Host known\n${entry(far, '  HostKeyAlias rack\n  StrictHostKeyChecking yes\n')}`;
+    const { place, run } = await personWith(onTestFinished, program + alias);
+    const { code, stderr } = await run(['host', 'add', 'far', '--vm-dir', place.vmDir]);
+    expect([code, stderr]).toEqual([
+      6,
+      expect.stringMatching(/gives far a ProxyCommand, which is not run\. Use ProxyJump/),
+    ]);
+    const add = ['host', 'add', 'known', '--vm-dir', place.vmDir];
+    for (const known of ['', `[127.0.0.1]:${far.port} ${far.hostKey()}\n`]) {
+      writeFileSync(place.rig.path('known_hosts'), known);
+      expect(await run(add)).toMatchObject({ code: 6, stderr: expect.stringMatching(/nothing is known of the key/) });
+    }
+    expect(far.log()).not.toMatch(/Accepted/);
+    writeFileSync(place.rig.path('known_hosts'), `rack ${far.hostKey()}\n`);
+    expect(await run(add)).toMatchObject({ code: 0 });
+  });
+
   test('the SSH agent', { timeout: LIFE_MS }, async ({ onTestFinished }: TestContext) => {
     const far = await Sshd.start(onTestFinished);
     const agent = await startAgent(onTestFinished, far.folder, [far.identity]);

@@ -1,7 +1,7 @@
 /** A machine behind SSH that fills up, one that is another machine one day, and one that carries few streams. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { isAlive, qemusBelow } from './support/process.ts';
 import { type Apart, makeApart } from './support/real-controller.ts';
 import { RemotePlace } from './support/remote-place.ts';
@@ -71,39 +71,47 @@ test('a full disk there: nothing half made is left, it is told, and goes on when
   await place.rig.ok(['delete', 'qvm', 'web-1']);
 });
 
-test('one that forbids forwarding runs more machines than it has relays, and each is known', {
-  timeout: PATIENCE_MS,
-}, async ({ onTestFinished }) => {
-  const place = await RemotePlace.start(onTestFinished, { config: ['AllowStreamLocalForwarding no'] });
-  const { rig } = place;
-  await place.added('rack1');
-  await rig.controller(onTestFinished);
-  const names = Array.from({ length: 9 }, (_, i) => `web-${i}`);
-  for (const name of names)
-    await rig.ok([
-      'apply',
-      '--wait=false',
-      '-f',
-      rig.manifest(name, { hostName: 'rack1', powerOff: { mode: 'Hard' } }),
-    ]);
-  for (const name of names) await place.untilCondition(`qvm/${name}`, 'Ready', 'True Running', 90_000);
-  const pids = await Promise.all(names.map(async (name) => (await place.get(`qvm/${name}`)).status.pid));
-  for (let look = 0; look < 5; look += 1) {
-    await rig.ok([
-      'annotate',
-      '--overwrite',
-      'qhost',
-      'rack1',
-      `qemu-operator.dev/look-requested-at=${new Date().toISOString()}`,
-    ]);
-    await sleep(1_000);
-    const reasons = await Promise.all(names.map((name) => place.condition(`qvm/${name}`, 'Ready')));
-    expect(new Set(reasons)).toEqual(new Set(['True Running']));
-  }
-  // By QMP, through a relay that another machine yields.
-  for (const name of names) {
-    await rig.ok(['stop', name]);
-    expect((await place.get(`qvm/${name}`)).status.lastExit.reason).toBe('StoppedByRequest');
-  }
-  expect(pids.filter((pid) => isAlive(pid))).toEqual([]);
-});
+test.each([
+  [10, 9],
+  [1, 3],
+])(
+  'one that forbids forwarding and has %i sessions runs %i machines, and each is known',
+  {
+    timeout: PATIENCE_MS,
+  },
+  async (sessions, machines) => {
+    const config = ['AllowStreamLocalForwarding no', `MaxSessions ${sessions}`];
+    const place = await RemotePlace.start(onTestFinished, { config });
+    const { rig } = place;
+    await place.added('rack1');
+    await rig.controller(onTestFinished);
+    const names = Array.from({ length: machines }, (_, i) => `web-${i}`);
+    for (const name of names)
+      await rig.ok([
+        'apply',
+        '--wait=false',
+        '-f',
+        rig.manifest(name, { hostName: 'rack1', powerOff: { mode: 'Hard' } }),
+      ]);
+    for (const name of names) await place.untilCondition(`qvm/${name}`, 'Ready', 'True Running', 90_000);
+    const pids = await Promise.all(names.map(async (name) => (await place.get(`qvm/${name}`)).status.pid));
+    for (let look = 0; look < 5; look += 1) {
+      await rig.ok([
+        'annotate',
+        '--overwrite',
+        'qhost',
+        'rack1',
+        `qemu-operator.dev/look-requested-at=${new Date().toISOString()}`,
+      ]);
+      await sleep(1_000);
+      const reasons = await Promise.all(names.map((name) => place.condition(`qvm/${name}`, 'Ready')));
+      expect(new Set(reasons)).toEqual(new Set(['True Running']));
+    }
+    // By QMP, through a relay that another machine yields.
+    for (const name of names) {
+      await rig.ok(['stop', name]);
+      expect((await place.get(`qvm/${name}`)).status.lastExit.reason).toBe('StoppedByRequest');
+    }
+    expect(pids.filter((pid) => isAlive(pid))).toEqual([]);
+  },
+);

@@ -72,7 +72,10 @@ describe.concurrent('a host over SSH', () => {
       expect.stringContaining(`shown now:    ssh-ed25519 ${place.fingerprint()}`),
     ]);
     expect((await place.rig.run(['host', 'trust', 'rack1', '--fingerprint', before])).code).toBe(4);
+    for (const part of ['', 'SHA256:', place.fingerprint().slice(-8)])
+      expect((await place.rig.run(['host', 'trust', 'rack1', '--fingerprint', part])).code).toBe(2);
     await place.rig.ok(['host', 'trust', 'rack1', '--fingerprint', place.fingerprint()]);
+    expect((await place.rig.run(['host', 'trust', 'rack1', '--fingerprint', before])).code).toBe(4);
     await place.untilCondition('qhost/rack1', 'Ready', 'True Ready');
     expect((await place.get('qhost/rack1')).spec.ssh.hostKeys).toEqual([place.sshd.hostKey()]);
   });

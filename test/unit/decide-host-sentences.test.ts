@@ -74,6 +74,12 @@ test.each<[string, Given, ...string[]]>([
     'VMDirReady',
   ],
   [
+    "/vms was claimed before and is closed to the user that runs QEMU (uid 1000) now. Where it is a mount point, mount it; where it belongs to another user, let that one run QEMU again, or on the host: sudo chown 1000 '/vms'",
+    { host: claimedBy('machine-1'), state: 'not-writable' },
+    'VMDirMissing',
+    'VMDirReady',
+  ],
+  [
     "vmDir /own lies outside the host's allowedPaths (/vms, /data)",
     { allowed: false, path: '/own' },
     'PathNotAllowed',
@@ -86,13 +92,13 @@ test.each<[string, Given, ...string[]]>([
     'VMDirReady',
   ],
   [
-    "/vms is not writable for the user that runs QEMU. On the host: sudo chown 1000 '/vms'; or choose another vmDir",
+    "/vms is not writable for the user that runs QEMU. On the host: sudo install -d -o 1000 -m 700 '/vms'; or choose another vmDir",
     { state: 'not-writable' },
     'VMDirMissing',
     'VMDirReady',
   ],
   [
-    "/vms is not writable for the user that runs QEMU. On the host: sudo chown 1000 '/vms'; or choose another vmDir",
+    "/vms is not writable for the user that runs QEMU. On the host: sudo install -d -o 1000 -m 700 '/vms'; or choose another vmDir",
     { state: 'not-writable', marker: marker() },
     'VMDirMissing',
     'VMDirReady',

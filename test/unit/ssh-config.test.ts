@@ -39,6 +39,8 @@ test('an alias is what the configuration says, includes, tokens and hops resolve
     identityFiles: [`${home}/.ssh/id_rack`, `${home}/%/ops@10.0.0.5:2222-rack`],
     agentSocket: `${home}/agent.sock`,
     knownHosts: [`${home}/.ssh/kh`, '/etc/other', '/etc/ssh/ssh_known_hosts', '/etc/ssh/ssh_known_hosts2'],
+    isStrict: false,
+    hasProxyCommand: false,
     jumps: [
       { address: 'bastion', user: 'me', port: 2200 },
       { address: 'fe80::1', port: 22 },
@@ -53,6 +55,18 @@ test('what is switched off is not there', async () => {
     user: userInfo().username,
     identityFiles: [],
     knownHosts: [],
+    isStrict: false,
+    hasProxyCommand: false,
+    jumps: [],
+  });
+});
+
+test('what decides on keys, and a program that leads there', async () => {
+  const config = 'Host rack\n  HostKeyAlias known-rack\n  StrictHostKeyChecking yes\n  ProxyCommand nc %h %p\n';
+  expect(await read('rack', config)).toMatchObject({
+    hostKeyAlias: 'known-rack',
+    isStrict: true,
+    hasProxyCommand: true,
     jumps: [],
   });
 });

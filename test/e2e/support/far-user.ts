@@ -22,7 +22,7 @@ export function farUser(onFinished: OnFinished): FarUser {
   execFileSync('usermod', ['--password', '*', name]);
   const uid = Number(execFileSync('id', ['-u', name], { encoding: 'utf8' }));
   const grant = (message: string) => {
-    const rule = /echo '([^']+)' \| sudo tee \/etc\/sudoers\.d\/qemu-operator/.exec(message)?.[1];
+    const rule = /echo '([^']+)' \| sudo tee -a \/etc\/sudoers\.d\/qemu-operator/.exec(message)?.[1];
     if (rule === undefined) throw new Error(`no rule in: ${message}`);
     const file = `/etc/sudoers.d/qo-test-${randomBytes(4).toString('hex')}`;
     onFinished(async () => rmSync(file));
@@ -34,4 +34,4 @@ export function farUser(onFinished: OnFinished): FarUser {
 
 /** To do all as root. */
 export const EVERYTHING = (name: string) =>
-  `echo '${name} ALL=(root) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/qemu-operator`;
+  `echo '${name} ALL=(root) NOPASSWD: ALL' | sudo tee -a /etc/sudoers.d/qemu-operator`;
