@@ -67,6 +67,13 @@ async function heard(port: number, words: string): Promise<string> {
   return text(socket).catch(() => '');
 }
 
+/** Until the other side ends it: who has ended it oneself first would not know that nobody was there. */
+async function ended(port: number): Promise<void> {
+  const socket = dial(port, '127.0.0.1').on('error', nothing).resume();
+  socket.write('x');
+  await once(socket, 'close');
+}
+
 const portOf = (running: Running, guestPort: number) =>
   Number(new RegExp(`Forwarding from 127\\.0\\.0\\.1:(\\d+) -> ${guestPort}\\n`).exec(running.stdout)?.[1]);
 
@@ -110,7 +117,7 @@ test('port-forward in kubectl’s words: several ports, errors by connection, no
     ),
   ).toBe('hello');
   expect(await Promise.all(['a', 'b', 'c'].map((word) => heard(echo, word)))).toEqual(['a', 'b', 'c']);
-  await heard(closed, 'x');
+  await ended(closed);
   await forward.says(/error: port 81 of the guest: the guest closed the connection at once/);
   expect(forward.stdout).toContain(`Handling connection for ${echo}\n`);
   expect(await forwardsIn('web-1')).toHaveLength(2);
