@@ -25,7 +25,7 @@ const REFUSED_MS = 200;
 const MAX_FIRST_REFUSALS = 5;
 
 /** Opening takes two round trips and whatever the login shell does, running then one: scripts that follow each other wait for none. */
-const SPARES = 2;
+const SPARES = 3;
 
 interface Held {
   readonly session: SshSession;
