@@ -5,9 +5,11 @@ import { isAlive, kill } from './support/process.ts';
 import { RemotePlace } from './support/remote-place.ts';
 import { until } from './support/wait.ts';
 
+/** Six stories at once, each with processes of its own. */
+const PATIENCE_MS = 300_000;
 const settled = { deadlineMs: 60_000 };
 
-describe.concurrent('a host over SSH', () => {
+describe.concurrent('a host over SSH', { timeout: PATIENCE_MS }, () => {
   test('that falls silent makes its machines Unknown within 15 s, and nothing else; all clears by itself', async ({
     onTestFinished,
   }) => {
@@ -141,7 +143,7 @@ describe.concurrent('a host over SSH', () => {
   });
 });
 
-describe.concurrent('whose a vmDir is', () => {
+describe.concurrent('whose a vmDir is', { timeout: PATIENCE_MS }, () => {
   test('a marker that was lost is mended, and the machine runs on', async ({ onTestFinished }) => {
     const place = await RemotePlace.start(onTestFinished);
     await place.added('rack1');
