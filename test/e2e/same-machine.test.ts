@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { parseRecord, recordText } from '../../src/reconcile/record.ts';
 import { isAlive, qemusBelow } from './support/process.ts';
 import { type OnFinished, Rig, readyOf } from './support/rig.ts';
 import { until } from './support/wait.ts';
@@ -72,9 +73,10 @@ describe.concurrent('two Hosts of one machine', () => {
     await rig.untilSettled('web-2', 'Stopped');
     await rig.stopController();
     const record = rig.path('vms2', 'web-2', '.qemu-operator.json');
-    const noted = JSON.parse(readFileSync(record, 'utf8')) as { disks: Record<string, object> };
-    noted.disks['data'] = { path: data.path, format: 'raw', state: 'attached', sizeBytes: 1024 * 1024 };
-    writeFileSync(record, `${JSON.stringify(noted)}\n`);
+    const noted = parseRecord(readFileSync(record, 'utf8').trimEnd());
+    if (noted.kind !== 'readable') throw new Error(`${record} is ${noted.kind}`);
+    const attached = { path: data.path, format: 'raw', state: 'attached', sizeBytes: 1024 * 1024 } as const;
+    writeFileSync(record, `${recordText({ ...noted.record, disks: { ...noted.record.disks, data: attached } })}\n`);
     const own = join(rig.folder('web-1'), 'own.qcow2');
     expect(existsSync(own)).toBe(true);
     rig.startController();
