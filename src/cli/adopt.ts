@@ -7,10 +7,11 @@ import { AlreadyExistsError, ConflictError, NotFoundError, nearNames } from '../
 import type { Host } from '../api/host.ts';
 import { DEFAULT_NAMESPACE, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
+import { vmDirsOf } from '../reconcile/same-machine.ts';
 import { withoutDefaults } from '../store/merge.ts';
 import type { Adoption } from '../takeover/adopt.ts';
 import { adoption } from '../takeover/adopt.ts';
-import { lookAtMachine, type VmFolder, vmDirsOf } from '../takeover/machine.ts';
+import { lookAtMachine, type VmFolder } from '../takeover/machine.ts';
 import { afterChange } from './after-change.ts';
 import { type Context, type Declare, examples, type Globals, print, tell, withSession } from './context.ts';
 import { CliError, EXIT, Judge, usageError } from './exit-codes.ts';

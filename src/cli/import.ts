@@ -1,10 +1,19 @@
 /** import: a QEMU process that was started by hand gets an object that takes over its disks at its next start. */
+import { basename } from 'node:path/posix';
 import { type Command, Option } from 'commander';
 import { parseManifest } from '../api/admission.ts';
 import { AlreadyExistsError, ConflictError, NotFoundError, nearNames } from '../api/errors.ts';
 import { DEFAULT_NAMESPACE } from '../api/meta.ts';
+import {
+  claimsIn,
+  type Known,
+  lookAtAll,
+  type Managed,
+  managedIn,
+  ownerOf,
+  type WholeSight,
+} from '../takeover/claims.ts';
 import { type Imported, imported, type Stranger, strangerOf } from '../takeover/import.ts';
-import { lookAtMachine, type MachineSight, vmDirsOf } from '../takeover/machine.ts';
 import { afterChange } from './after-change.ts';
 import { type Context, type Declare, examples, type Globals, print, tell, withSession } from './context.ts';
 import { CliError, EXIT, usageError } from './exit-codes.ts';
@@ -45,9 +54,12 @@ async function importOne(context: Context, word: string, options: ImportOptions)
     const host = await requireObject(store, { kind: 'Host', ref: { name: hostName } });
     const { items: vms } = await store.list('VirtualMachine');
     const shell = session.shellFor(host);
-    const stranger = chosen(await lookAtMachine(shell, vmDirsOf(host, vms), signal), word, hostName);
+    const known = { storeUID: store.uid, hosts: (await store.list('Host')).items, vms };
+    const sight = await lookAtAll(shell, host, known, signal);
+    const stranger = chosen(sight, known, word, hostName);
     const name = as ?? objectName(stranger);
-    const found = await imported(stranger, { host, shell, name, namespace }, signal);
+    const claims = claimsIn(sight, known);
+    const found = await imported(stranger, { host, shell, name, namespace, claims }, signal);
     for (const warning of found.warnings) tell(context, `Warning: ${warning}`);
     refuse(stranger, found);
     const manifest = parseManifest(found.manifest);
@@ -73,10 +85,11 @@ function tellHowToGoOn(context: Context, { process }: Stranger, name: string): v
 }
 
 /** @throws NotFoundError with names that come near, ConflictError for one of ours, CliError where the name is of several */
-function chosen({ processes, folders }: MachineSight, word: string, hostName: string): Stranger {
-  const own = folders.find(({ process, name }) => process !== undefined && [name, String(process.pid)].includes(word));
-  const ours = new Set(folders.map(({ process }) => process?.pid));
-  const strangers = processes.filter(({ pid }) => !ours.has(pid)).map(strangerOf);
+function chosen(sight: WholeSight, known: Known, word: string, hostName: string): Stranger {
+  const managed = managedIn(sight);
+  const own = managed.find(({ process, path }) => [basename(path), String(process.pid)].includes(word));
+  const ours = new Set(managed.map(({ process }) => process.pid));
+  const strangers = sight.processes.filter(({ pid }) => !ours.has(pid)).map(strangerOf);
   const byPid = strangers.filter(({ process }) => String(process.pid) === word);
   const [first, ...more] = byPid.length > 0 ? byPid : strangers.filter(({ vm }) => vm.name === word);
   if (more.length > 0) {
@@ -86,7 +99,7 @@ function chosen({ processes, folders }: MachineSight, word: string, hostName: st
   if (first !== undefined) return first;
   if (own !== undefined)
     throw new ConflictError(
-      `${word} runs from ${own.path}, a VM folder of qemu-operator: no import, but adopt ${own.name} takes it over where its object is gone`,
+      `${word} runs from ${own.path}, a VM folder of qemu-operator: ${whyManaged(own, sight, known)}`,
     );
   const names = strangers.flatMap(({ vm }) => vm.name ?? []);
   const near = nearNames(word, names);
@@ -96,6 +109,20 @@ function chosen({ processes, folders }: MachineSight, word: string, hostName: st
   const there = all.length === 0 ? 'no QEMU process runs there that is not ours' : `there are ${all.join(', ')}`;
   const advice = near.length > 0 ? `did you mean ${near.join(' or ')}?` : there;
   throw new NotFoundError(`no QEMU process "${word}" on Host ${hostName}; ${advice}`);
+}
+
+function whyManaged(own: Managed, sight: WholeSight, known: Known): string {
+  const { kind, owner } = ownerOf(own, sight, known);
+  switch (kind) {
+    case 'managed':
+      return `it is ${owner} already`;
+    case 'gone':
+      return `no import, but adopt ${basename(own.path)} takes it over, as its object is gone`;
+    case 'another-store':
+      return `it is ${owner}, of another store, which manages it`;
+    case 'unknown':
+      return 'this user cannot read whose it is; ask as the user that runs it, or as root';
+  }
 }
 
 /** Lower case, and what is no letter or digit a dash. @throws CliError where nothing is left of it */

@@ -106,11 +106,12 @@ export class QemuDriver implements HostDriver {
     // Of a host that is new they are asked at once: the tools that the look finds are those that they tell of.
     const first = this.#facts === undefined ? askFacts(this.#shell, signal) : undefined;
     first?.catch(() => undefined);
+    const vmDirs = [...request.vmDirs, ...(request.foreignVmDirs ?? [])];
     const paths = new Set([...request.paths, ...request.vms.flatMap(pathsOf)]);
     const answer = await probe(
       this.#shell,
       {
-        vmDirs: request.vmDirs,
+        vmDirs,
         logs: request.vms.map(({ folder }) => folder),
         paths: [...paths],
         ports: request.vms.some(({ launch }) => forwardsOf(launch).length > 0),
@@ -137,7 +138,7 @@ export class QemuDriver implements HostDriver {
       addresses: this.#addresses,
     });
     const isGone = (path: string) =>
-      !seen.folders.has(path) && request.vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`));
+      !seen.folders.has(path) && !seen.foreignFolders.has(path) && vmDirs.some((vmDir) => path.startsWith(`${vmDir}/`));
     for (const path of this.#targets.keys()) if (isGone(path)) this.#forget(path);
     for (const path of this.#unwrittenStops.keys()) if (isGone(path)) this.#unwrittenStops.delete(path);
     for (const path of this.#records.folders()) if (isGone(path)) this.#records.forget(path);

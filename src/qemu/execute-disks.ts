@@ -148,11 +148,12 @@ async function growLive({ disk, toBytes }: ActionOf<'grow-disk-live'>, hands: Ha
 }
 
 /** What the spec says of a disk counts, also where no pass has noted it yet: a deletion may follow a change at once. */
-function removeFiles(_action: ActionOf<'remove-files'>, hands: Hands): Promise<unknown> {
+function removeFiles({ keep }: ActionOf<'remove-files'>, hands: Hands): Promise<unknown> {
   const wanted = hands.context.wanted.disks;
   const doomed = Object.entries(recordOf(hands).disks)
     .filter(([name, { path, state, reclaimPolicy }]) => {
       const disk = wanted.find((one) => one.name === name && one.path === path);
+      if (keep.includes(path)) return false;
       return reclaimOf(state, disk === undefined ? reclaimPolicy : disk.reclaimPolicy) === 'Delete';
     })
     .map(([, disk]) => disk);

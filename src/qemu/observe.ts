@@ -1,4 +1,5 @@
 /** From a probe and the monitors' answers to what was seen. */
+import { dirname } from 'node:path/posix';
 import { FOLDER_FILES } from '../api/effective-spec.ts';
 import { oneLine } from '../api/errors.ts';
 import type { LookRequest } from '../reconcile/driver.ts';
@@ -16,6 +17,7 @@ import type {
 import { parseMarker, parseStopMarker, type RecordState } from '../reconcile/record.ts';
 import type { Addresses } from './addresses.ts';
 import type { Agents } from './agents.ts';
+import { vmFolderIn } from './cmdline.ts';
 import { seenInside } from './guest-inside.ts';
 import type { GuestAnswers, GuestMonitor } from './guest-monitor.ts';
 import { parseImageHeader } from './image-header.ts';
@@ -50,11 +52,13 @@ export type SeenFileBoots = NonNullable<Extract<SeenFile, { kind: 'present' }>['
 
 export async function seenHost(probe: Probe, request: LookRequest, around: Surroundings): Promise<SeenHost> {
   const asked = new Set(request.vms.map(({ folder }) => folder));
+  const { foreignVmDirs = [] } = request;
   const folders = new Map<string, SeenFolder>();
+  const foreignFolders = new Map<string, SeenFolder>();
   for (const vmDir of probe.vmDirs) {
     for (const name of vmDir.folders.keys()) {
       const folder = seenFolder({ probe, vmDir, name }, around);
-      folders.set(folder.path, folder);
+      (foreignVmDirs.includes(vmDir.path) ? foreignFolders : folders).set(folder.path, folder);
     }
   }
   const living = [...folders.values()].filter(({ path, process }) => asked.has(path) && process.kind === 'present');
@@ -69,10 +73,11 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     roundTripMs: around.roundTripMs,
     vmDirs: new Map(probe.vmDirs.map((vmDir) => [vmDir.path, seenVmDir(vmDir)])),
     folders,
+    foreignFolders,
     files: new Map([...probe.paths].map(([path, file]) => [path, seenFile(file, around.boots.get(path))])),
     ports: probe.ports,
     bridges: probe.bridges,
-    strangers: strangersOf(probe, folders),
+    strangers: strangersOf(probe, [...folders.values(), ...foreignFolders.values()], foreignVmDirs),
     facts: around.facts,
   };
 }
@@ -216,12 +221,17 @@ function seenFile(file: ProbedPath, boots: SeenFileBoots | undefined): SeenFile 
   };
 }
 
-/** Name and architecture only: the rest of a stranger's command line may hold secrets. */
-function strangersOf(probe: Probe, folders: ReadonlyMap<string, SeenFolder>): SeenStranger[] {
-  const ours = new Set([...folders.values()].map(({ process }) => (process.kind === 'present' ? process.pid : 0)));
+/**
+ * Name and architecture only: the rest of a stranger's command line may hold secrets.
+ * @param foreignVmDirs what runs from them is no stranger, even where this user may not look into them
+ */
+function strangersOf(probe: Probe, folders: readonly SeenFolder[], foreignVmDirs: readonly string[]): SeenStranger[] {
+  const ours = new Set(folders.map(({ process }) => (process.kind === 'present' ? process.pid : 0)));
   const strangers: SeenStranger[] = [];
   for (const [pid, argv] of probe.strangers) {
     if (ours.has(pid)) continue;
+    const folder = vmFolderIn(argv);
+    if (folder !== undefined && foreignVmDirs.includes(dirname(folder))) continue;
     const architecture =
       /qemu-system-([a-z0-9_]+)$/.exec(argv[0] ?? '')?.[1] ?? (/qemu-kvm$/.test(argv[0] ?? '') ? 'x86_64' : undefined);
     if (architecture === undefined) continue;

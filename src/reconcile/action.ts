@@ -75,7 +75,11 @@ export type VmAction =
   /** Notes that the VM was off when nobody ran it. */
   | { readonly type: 'note-off' }
   /** Removes what we made, one by one, the record last. */
-  | { readonly type: 'remove-files' };
+  | {
+      readonly type: 'remove-files';
+      /** Paths of disks that are another VM's too, and stay. */
+      readonly keep: readonly string[];
+    };
 
 /** Done to the object in the store. */
 export type StoreAction =

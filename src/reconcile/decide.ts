@@ -198,8 +198,14 @@ function decideDeletion(subject: Subject): Decision {
   const process = seen.folder?.process;
   if (process?.kind === 'present')
     return decideStop(subject, process, { reason: 'StoppedByRequest', message: 'the VM is being deleted' });
+  const shared = [...seen.sharedDisks].map(([path, owner]) => `${path}, which is a disk of VM ${owner} as well`);
+  const except = shared.length === 0 ? '' : `, but not ${shared.join(', nor ')}`;
   return (
     decideUselessJob(subject, state.record, false) ??
-    act({ type: 'remove-files' }, 'Terminating', 'removing the files of the VM')
+    act(
+      { type: 'remove-files', keep: [...seen.sharedDisks.keys()] },
+      'Terminating',
+      `removing the files of the VM${except}`,
+    )
   );
 }

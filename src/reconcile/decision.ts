@@ -40,9 +40,11 @@ export interface SeenVm {
   /** Undefined where there is none. */
   readonly folder: SeenFolder | undefined;
   readonly files: ReadonlyMap<string, SeenFile>;
-  /** Paths that the records of other folders claim, resolved, with the owner's `namespace/name`. */
+  /** Paths that the records of other folders of the machine claim, resolved, with the owner's `namespace/name`. */
   readonly claims: ReadonlyMap<string, string>;
-  /** Paths of the other VM folders on the host. */
+  /** Paths of its own record's disks that such a record claims as well, with that owner's `namespace/name`. */
+  readonly sharedDisks: ReadonlyMap<string, string>;
+  /** Paths of the other VM folders on the machine. */
   readonly otherFolders: ReadonlySet<string>;
   /** Ports that somebody listens on, this VM included. */
   readonly ports: readonly SeenPort[];

@@ -12,6 +12,8 @@ import type { RecordedSpec } from './recorded-spec.ts';
 
 export interface LookRequest {
   readonly vmDirs: readonly string[];
+  /** Of other Hosts that are this machine: what their records say is seen, and nothing done there. None of `vmDirs`. */
+  readonly foreignVmDirs?: readonly string[];
   /** The VMs whose guests and files matter now; all folders and processes are seen in any case. */
   readonly vms: readonly EffectiveSpec[];
   /** By folder, the process that is believed to run there: a hint that saves time where it holds, and nothing else. */

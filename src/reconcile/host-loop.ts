@@ -195,7 +195,7 @@ export class HostLoop {
 
   /** @param uids of all VMs in the store */
   async #handle(vm: VirtualMachine, view: View, uids: ReadonlySet<string>): Promise<void> {
-    const { host, look, vms } = view;
+    const { host, look, vms, foreignVms } = view;
     const unseen = whyUnseen(vm, view, this.#problem(vm, ['InvalidSpec'])?.message);
     if (unseen !== undefined || look.kind === 'cannot-see') {
       // A person's word to give up what cannot be seen.
@@ -207,6 +207,7 @@ export class HostLoop {
       host,
       seen: look.host,
       siblings: vms,
+      foreignVms,
       uidExists: (uid: string) => uids.has(uid),
       secret: await seenSecret(vm, this.#secrets),
       heardEnd: (folder: string) => this.#driver.heardEnd(folder),

@@ -12,6 +12,7 @@ import { isHeld } from './host-conditions.ts';
 import { hostStatusOf } from './host-status.ts';
 import type { Look, SeenHost } from './observed.ts';
 import { inside } from './paths.ts';
+import { machineIDOf, otherHostsOf, vmDirsOf } from './same-machine.ts';
 import { writeStatus } from './status-writer.ts';
 import { wantedOf } from './subject.ts';
 
@@ -27,6 +28,8 @@ export interface View {
   readonly host: Host;
   /** All VMs that name the host and whose spec can be read. */
   readonly vms: readonly VirtualMachine[];
+  /** VMs of other Hosts that are the same machine. */
+  readonly foreignVms: readonly VirtualMachine[];
   /** How many more name it, whose spec cannot be read. */
   readonly unreadable: number;
   readonly look: Look;
@@ -35,6 +38,11 @@ export interface View {
 }
 
 type Vms = readonly VirtualMachine[];
+
+interface Foreign {
+  readonly vmDirs: readonly string[];
+  readonly vms: Vms;
+}
 
 /** A claim is followed by a new look; more than this many in a row means that somebody else claims too. */
 const CLAIM_ATTEMPTS = 3;
@@ -61,6 +69,7 @@ export class HostView {
     { vms, dirty, unreadable }: { readonly vms: Vms; readonly dirty: Vms; readonly unreadable: number },
   ): Promise<View> {
     const vmDirs = [...new Set([host.spec.vmDir, ...vms.map((vm) => placeOf(vm, host).vmDir)])];
+    let foreign = await this.#foreign(host, machineIDOf(host), vmDirs);
     const request = {
       vmDirs,
       vms: dirty.map((vm) => wantedOf(vm, host)),
@@ -69,8 +78,9 @@ export class HostView {
     };
     const known = { host, vms, unreadable };
     for (let attempt = 1; ; attempt += 1) {
-      const look = await this.#driver.look(request, this.#signal);
-      if (look.kind === 'cannot-see') return { ...known, look, verdicts: new Map() };
+      const paths = [...request.paths, ...foreign.vmDirs];
+      const look = await this.#driver.look({ ...request, paths, foreignVmDirs: foreign.vmDirs }, this.#signal);
+      if (look.kind === 'cannot-see') return { ...known, foreignVms: foreign.vms, look, verdicts: new Map() };
       const verdicts = new Map<string, VmDirDecision>();
       let claimed = false;
       for (const path of vmDirs) {
@@ -81,8 +91,24 @@ export class HostView {
         verdicts.set(path, refusal ?? verdict);
       }
       if (verdicts.get(host.spec.vmDir)?.kind === 'ready') await this.#noteClaimed(host, look.host.machineID);
-      if (!claimed) return { ...known, look, verdicts };
+      const asked = foreign.vmDirs;
+      foreign = await this.#foreign(host, look.host.machineID, vmDirs);
+      const isWhole = foreign.vmDirs.every((path) => asked.includes(path));
+      if (!claimed && isWhole) return { ...known, foreignVms: foreign.vms, look, verdicts };
     }
+  }
+
+  /** What other Hosts have that are the same machine: no disk of their VMs is anybody else's. */
+  async #foreign(host: Host, machineID: string | undefined, own: readonly string[]): Promise<Foreign> {
+    const others = otherHostsOf(host, machineID, (await this.#store.list('Host')).items);
+    if (others.length === 0) return { vmDirs: [], vms: [] };
+    const { items } = await this.#store.list('VirtualMachine');
+    const vmDirs = new Set(others.flatMap((other) => vmDirsOf(other, items)));
+    const names = new Set(others.map(({ metadata }) => metadata.name));
+    return {
+      vmDirs: [...vmDirs].filter((path) => !own.includes(path)),
+      vms: items.filter(({ spec }) => spec.hostName !== undefined && names.has(spec.hostName)),
+    };
   }
 
   /** From now on a vmDir without its marker is one that is not mounted. */

@@ -42,6 +42,8 @@ export interface SeenHost {
   readonly vmDirs: ReadonlyMap<string, SeenVmDir>;
   /** All VM folders of these vmDirs, by path. */
   readonly folders: ReadonlyMap<string, SeenFolder>;
+  /** VM folders of other Hosts that are this machine, by path. */
+  readonly foreignFolders: ReadonlyMap<string, SeenFolder>;
   /** The files that were asked for, by path. */
   readonly files: ReadonlyMap<string, SeenFile>;
   /** Ports that somebody listens on; empty where none of the VMs that matter now forwards any. */

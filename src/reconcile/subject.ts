@@ -15,6 +15,8 @@ export interface Surroundings {
   readonly seen: SeenHost;
   /** All VMs that name this host. */
   readonly siblings: readonly VirtualMachine[];
+  /** VMs of other Hosts that are the same machine. */
+  readonly foreignVms: readonly VirtualMachine[];
   readonly uidExists: (uid: string) => boolean;
   /** What cloudInit names; absent where it names none. */
   readonly secret?: SeenSecret | undefined;
@@ -34,17 +36,28 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
   const { host, seen, secret } = around;
   const wanted = wantedOf(vm, host, seen, secret);
   const others = [...seen.folders.values()].filter(({ path }) => path !== wanted.folder);
+  // One vmDir may be known to two Hosts by two names: what it holds of this VM is no other's.
+  const isOwn = ({ record }: SeenFolder) => record.kind === 'readable' && record.record.uid === vm.metadata.uid;
+  const foreign = [...seen.foreignFolders.values()].filter((folder) => !isOwn(folder));
   const real = (path: string) => realPath(path, seen);
+  const claims = new Map([
+    ...hiddenClaimsOf(around.foreignVms, seen, real),
+    ...claimsOf([...others, ...foreign], real),
+  ]);
+  const folder = seen.folders.get(wanted.folder);
   const seenVm: SeenVm = {
     at: seen.at,
     bootID: seen.bootID,
     machineID: seen.machineID,
     vmDir: seen.vmDirs.get(wanted.vmDir) ?? { path: wanted.vmDir, state: 'absent', marker: { kind: 'absent' } },
-    folder: seen.folders.get(wanted.folder),
+    folder,
     files: seen.files,
-    claims: claimsOf(others, real),
+    claims,
+    sharedDisks: sharedDisksOf(folder, (path) => claims.get(real(path))),
     // A folder without a record is nobody's: an ISO or an image may well lie in one.
-    otherFolders: new Set(others.filter(({ record }) => record.kind !== 'absent').map(({ path }) => real(path))),
+    otherFolders: new Set(
+      [...others, ...foreign].filter(({ record }) => record.kind !== 'absent').map(({ path }) => real(path)),
+    ),
     ports: seen.ports,
     portClaims: others.flatMap(portClaimsOf),
     bridges: seen.bridges,
@@ -103,6 +116,41 @@ function claimsOf(folders: readonly SeenFolder[], real: (path: string) => string
     for (const { path } of Object.values(record.record.disks)) claims.set(real(path), owner);
   }
   return claims;
+}
+
+/** Where this user may not see the record of another Host's VM, by what that Host's own look has told of its disks. */
+function hiddenClaimsOf(
+  vms: readonly VirtualMachine[],
+  { foreignFolders }: SeenHost,
+  real: (path: string) => string,
+): [string, string][] {
+  if (vms.length === 0) return [];
+  const records = [...foreignFolders.values()].map(({ record }) => record);
+  const seen = new Set(records.flatMap((record) => (record.kind === 'readable' ? record.record.uid : [])));
+  return vms
+    .filter(({ metadata }) => !seen.has(metadata.uid))
+    .flatMap(({ metadata, status }) =>
+      (status?.disks ?? [])
+        .filter(({ state }) => !NOT_NOTED.has(state))
+        .map(({ path }): [string, string] => [real(path), keyOf(metadata)]),
+    );
+}
+
+type DiskState = NonNullable<NonNullable<VirtualMachine['status']>['disks']>[number]['state'];
+const NOT_NOTED: ReadonlySet<DiskState> = new Set<DiskState>(['Pending', 'Deleted', 'Kept']);
+
+/** By path, the disks of its record that somebody else has as well. */
+function sharedDisksOf(
+  folder: SeenFolder | undefined,
+  ownerOf: (path: string) => string | undefined,
+): Map<string, string> {
+  const disks = folder?.record.kind === 'readable' ? Object.values(folder.record.record.disks) : [];
+  return new Map(
+    disks.flatMap(({ path }): [string, string][] => {
+      const owner = ownerOf(path);
+      return owner === undefined ? [] : [[path, owner]];
+    }),
+  );
 }
 
 /** A port that was chosen stays a VM's own; one that was asked for is, while it runs. */

@@ -2,7 +2,6 @@
  * The manifest of a QEMU process that somebody started by hand: at its next start it is a VM of ours, on the same
  * disks. Nothing of it is touched.
  */
-import { resolve } from 'node:path/posix';
 import { oneLine } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
 import { API_VERSION } from '../api/meta.ts';
@@ -12,6 +11,8 @@ import { type ForeignVm, readArgv } from '../qemu/argv.ts';
 import type { ForeignDisk } from '../qemu/argv-drives.ts';
 import type { ForeignNetwork } from '../qemu/argv-networks.ts';
 import { parseImageHeader } from '../qemu/image-header.ts';
+import { type Claim, claimsByFile } from './claims.ts';
+import { type FoundFile, findFiles } from './files.ts';
 import { foreignFormat } from './foreign-format.ts';
 import type { QemuProcess } from './machine.ts';
 
@@ -37,62 +38,13 @@ export interface Imported {
   readonly refusals: readonly string[];
 }
 
-/** A file of the host, as the process' user may see it. */
-interface FoundFile {
-  readonly kind: 'file' | 'block' | 'other' | 'absent';
-  readonly readable: boolean;
-  readonly real: string;
-  readonly head: Buffer;
-  /** Whether the process has it open; undefined where nobody may know. */
-  readonly isOpen?: boolean;
-}
-
-const TIMEOUT_MS = 10_000;
-const HEAD_BYTES = 1024;
-
-/** Arguments: the process, then paths. A file is the one that the process has if both lead to the same inode. */
-const LOOK = `
-LC_ALL=C; export LC_ALL
-e() { base64 -w 0; }
-fds=/proc/$1/fd; shift
-known=0; [ -r "$fds" ] && [ -x "$fds" ] && known=1
-for f in "$@"; do
-  kind=absent; [ -e "$f" ] && kind=other; [ -f "$f" ] && kind=file; [ -b "$f" ] && kind=block
-  readable=0; [ -r "$f" ] && readable=1
-  open=-; [ $known = 1 ] && open=0
-  for fd in "$fds"/*; do [ "$fd" -ef "$f" ] && { open=1; break; }; done
-  echo "@file $kind $readable $open $(readlink -m -- "$f" | e) $(case $kind in file|block) head -c ${HEAD_BYTES} -- "$f" 2>/dev/null | e ;; esac)"
-done
-return 0
-`;
-
-async function look(
-  shell: Shell,
-  pid: number,
-  paths: readonly string[],
-  signal: AbortSignal,
-): Promise<readonly FoundFile[]> {
-  if (paths.length === 0) return [];
-  const { stdout } = await shell.run(LOOK, [String(pid), ...paths], { timeoutMs: TIMEOUT_MS, signal });
-  return stdout
-    .toString('latin1')
-    .split('\n')
-    .map((line) => line.split(' '))
-    .filter(([first]) => first === '@file')
-    .map(([, kind, readable, open, real = '', head = '']) => ({
-      kind: kind as FoundFile['kind'],
-      readable: readable === '1',
-      real: Buffer.from(real, 'base64').toString('utf8').trimEnd(),
-      head: Buffer.from(head, 'base64'),
-      ...(open === '-' ? {} : { isOpen: open === '1' }),
-    }));
-}
-
 export interface Place {
   readonly host: Host;
   readonly shell: Shell;
   readonly name: string;
   readonly namespace: string;
+  /** What the VMs of the machine have already. */
+  readonly claims: readonly Claim[];
 }
 
 /** @throws what Shell.run throws */
@@ -106,9 +58,10 @@ export async function imported(stranger: Stranger, place: Place, signal: AbortSi
     refusals.push(
       'its disks are named from a folder that this user may not know: ask as the user that runs it, or as root',
     );
-  const paths = media.map(({ path }) => resolve(cwd ?? '/', path));
-  const files = refusals.length > 0 ? [] : await look(place.shell, process.pid, paths, signal);
-  const judged = files.map((file, index): Judged => judge(paths[index] ?? '', file, media[index]));
+  const { shell, claims } = place;
+  const files = refusals.length > 0 ? [] : await findFiles(shell, process, media, signal);
+  const owners = files.length === 0 ? new Map() : await claimsByFile(shell, claims, signal);
+  const judged = files.map((file, index) => judge(file, media[index], owners.get(file.real)));
   for (const { warning, refusal } of judged) {
     if (warning !== undefined) warnings.push(warning);
     if (refusal !== undefined) refusals.push(refusal);
@@ -136,13 +89,19 @@ interface Judged {
   readonly refusal?: string;
 }
 
-/** By its header, as the rules for existing disks have it. */
-function judge(named: string, file: FoundFile, medium: ForeignDisk | undefined): Judged {
+/** By its header, as the rules for existing disks have it. @param owner whose disk it is already */
+function judge(file: FoundFile, medium: ForeignDisk | undefined, owner: string | undefined): Judged {
+  const { named } = file;
   const path = named === file.real || !named.includes('/../') ? named : file.real;
   const shown = oneLine(path, 300);
   const header = parseImageHeader(file.head, file.real);
   const format = medium?.format ?? header.format;
   const refuse = (refusal: string): Judged => ({ path, format, refusal: `${shown} ${refusal}` });
+  if (owner !== undefined) return refuse(`is a disk of ${owner}`);
+  if (file.kind === 'absent' && medium?.path.startsWith('/') === false)
+    return refuse(
+      'is not there: it was named from a folder that QEMU has left; start it again with the absolute path of the file',
+    );
   if (file.kind === 'absent')
     return refuse('is not there: the process has it in a file system of its own, or it was removed');
   if (file.kind === 'other') return refuse('is neither a regular file nor a block device');

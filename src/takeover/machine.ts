@@ -1,7 +1,5 @@
 /** What is on a machine that may be taken over: the QEMU processes, and the VM folders with their records. */
 import { FOLDER_FILES } from '../api/effective-spec.ts';
-import type { Host } from '../api/host.ts';
-import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Shell } from '../host/shell.ts';
 import { parseRecord, type RecordState } from '../reconcile/record.ts';
 
@@ -24,6 +22,7 @@ export interface VmFolder {
 }
 
 export interface MachineSight {
+  readonly machineID: string;
   /** All of them: those of VM folders too. */
   readonly processes: readonly QemuProcess[];
   /** Folders without a record are nobody's, and left out. */
@@ -40,6 +39,8 @@ LC_ALL=C; export LC_ALL
 e() { base64 -w 0; }
 boot=; read -r boot </proc/sys/kernel/random/boot_id
 echo "@boot $boot"
+mid=; read -r mid </etc/machine-id
+echo "@machine $mid"
 for f in $(grep -sl '^qemu-' /proc/[0-9]*/comm); do
   d=\${f%/comm}
   stat=; { read -r stat <"$d/stat"; } 2>/dev/null || continue
@@ -57,13 +58,6 @@ for d in "$@"; do
 done
 `;
 
-/** Where VM folders may lie: the Host's vmDir, those of its VMs, and where a look found folders before. */
-export function vmDirsOf({ metadata, spec, status }: Host, vms: readonly VirtualMachine[]): string[] {
-  const here = vms.filter((vm) => vm.spec.hostName === metadata.name);
-  const known = [...here.map((vm) => vm.spec.vmDir), ...(status?.unclaimed ?? []).map(({ vmDir }) => vmDir)];
-  return [...new Set([spec.vmDir, ...known.filter((path) => path !== undefined)])];
-}
-
 /** @throws what Shell.run throws */
 export async function lookAtMachine(
   shell: Shell,
@@ -77,8 +71,9 @@ export async function lookAtMachine(
     .map((line) => line.split(' '));
   const of = (word: string) => lines.filter(([first]) => first === word);
   const bootID = of('@boot')[0]?.[1] ?? '';
+  const machineID = of('@machine')[0]?.[1] ?? '';
   const processes = of('@process').map(processOf);
-  return { processes, folders: of('@folder').map((line) => folderOf(line, processes, bootID)) };
+  return { machineID, processes, folders: of('@folder').map((line) => folderOf(line, processes, bootID)) };
 }
 
 function processOf([, pid, ticks, cwd = '-', words = '']: readonly string[]): QemuProcess {

@@ -1,5 +1,5 @@
 /** import: a QEMU that somebody started by hand becomes a VM at its next start, on the same disks. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,51 +9,15 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { findCondition } from '../../src/api/conditions.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
+import { byHand } from './support/by-hand.ts';
 import { CliRig } from './support/cli-rig.ts';
 import { imageInfo, writeSparseTiny } from './support/images.ts';
 import { qmp } from './support/oracle.ts';
 import { argvOf, isAlive, qemusBelow, startTicksOf } from './support/process.ts';
-import type { OnFinished } from './support/rig.ts';
 import { until } from './support/wait.ts';
 
 const UUID = '6d3a1f0e-0000-4000-8000-00000000abcd';
 const MAC = '52:54:00:0b:0c:0d';
-
-interface ByHand {
-  readonly child: ChildProcess;
-  readonly pid: number;
-  /** Ends it as the operator of the machine would: QEMU quits in order. */
-  end(): Promise<void>;
-}
-
-/** In the rig's own folder, so that its disks may be named from there. Waits until its guest has written to its disk. */
-async function byHand(onFinished: OnFinished, rig: CliRig, words: readonly string[]): Promise<ByHand> {
-  const serial = rig.path(`serial-${Math.random()}`);
-  const plain = ['-accel', 'tcg', '-m', '64', '-display', 'none', '-monitor', 'none', '-serial', `file:${serial}`];
-  const child = spawn('qemu-system-x86_64', [...plain, ...words], {
-    cwd: rig.root,
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  const ended = once(child, 'exit');
-  let said = '';
-  child.stderr?.on('data', (text) => {
-    said += String(text);
-  });
-  const end = async () => {
-    child.kill('SIGTERM');
-    await ended;
-  };
-  onFinished(end);
-  await until(
-    'the guest has written',
-    () => ({ out: existsSync(serial) ? readFileSync(serial, 'utf8') : '', code: child.exitCode }),
-    ({ out, code }) => {
-      if (code !== null) throw new Error(`QEMU ended: ${said}`);
-      return out.includes('TINY-IO');
-    },
-  );
-  return { child, pid: child.pid ?? 0, end };
-}
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');

@@ -75,7 +75,7 @@ class Effects {
       case 'note-end':
         return this.#noteEnd(action);
       case 'remove-files':
-        return this.#removeFiles();
+        return this.#removeFiles(action);
       default:
         return [() => this.#write(noted(action, this.#record, this.#context))];
     }
@@ -420,7 +420,7 @@ class Effects {
     ];
   }
 
-  #removeFiles(): Step[] {
+  #removeFiles({ keep }: Extract<VmAction, { type: 'remove-files' }>): Step[] {
     const world = this.#world;
     const { disks } = this.#context.wanted;
     const doomed = Object.entries(this.#record.disks)
@@ -428,7 +428,7 @@ class Effects {
         const wanted = disks.find((one) => one.name === name && one.path === before.path);
         return { ...before, reclaimPolicy: wanted === undefined ? before.reclaimPolicy : wanted.reclaimPolicy };
       })
-      .filter(({ state, reclaimPolicy }) => reclaimOf(state, reclaimPolicy) === 'Delete');
+      .filter(({ path, state, reclaimPolicy }) => !keep.includes(path) && reclaimOf(state, reclaimPolicy) === 'Delete');
     return [
       ...doomed.map(({ path, reclaimPolicy, state }) => () => {
         const { content = 'us' } = world.files.get(path) ?? {};

@@ -96,12 +96,18 @@ export class SimulatedHost implements HostDriver {
         folder,
       ]),
     ]);
-    const inVmDirs = [...world.folders].filter(
-      ([path]) => request.vmDirs.includes(parentOf(path)) && !world.isHidden(path),
-    );
-    const folders = new Map(inVmDirs.map(([path]) => [path, this.#folder(path, asked.has(path))]));
+    const foldersIn = (vmDirs: readonly string[]) => {
+      const there = [...world.folders.keys()].filter(
+        (path) => vmDirs.includes(parentOf(path)) && !world.isHidden(path),
+      );
+      return new Map(there.map((path) => [path, this.#folder(path, asked.has(path))]));
+    };
+    const folders = foldersIn(request.vmDirs);
+    const foreignFolders = foldersIn(request.foreignVmDirs ?? []);
     const owned = new Set(
-      [...folders.values()].flatMap(({ process }) => (process.kind === 'present' ? process.pid : [])),
+      [...folders.values(), ...foreignFolders.values()].flatMap(({ process }) =>
+        process.kind === 'present' ? process.pid : [],
+      ),
     );
     return {
       kind: 'seen',
@@ -112,6 +118,7 @@ export class SimulatedHost implements HostDriver {
         roundTripMs: 5,
         vmDirs: new Map(request.vmDirs.map((path) => [path, this.#vmDir(path)])),
         folders,
+        foreignFolders,
         files: new Map([...paths].map((path) => [path, this.#file(path)])),
         ports: world.ports(),
         bridges: new Map([...world.bridges].map(([name, ports]) => [name, { mtu: 1500, ports: new Set(ports) }])),

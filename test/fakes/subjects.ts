@@ -87,6 +87,7 @@ export function subject(given: Given = {}): Subject {
     folder,
     files: new Map(Object.entries({ [ROOT]: file(), ...given.files })),
     claims: new Map(),
+    sharedDisks: new Map(),
     otherFolders: new Set(),
     ports: [],
     bridges: new Map(),

@@ -1,7 +1,7 @@
 /** Whole command lines, written out by hand: each word is a promise to monitors, samplers, guests or people. */
 import { describe, expect, test } from 'vitest';
 import type { LaunchSpec } from '../../src/api/effective-spec.ts';
-import { type CommandLineInput, commandLine } from '../../src/qemu/cmdline.ts';
+import { type CommandLineInput, commandLine, vmFolderIn } from '../../src/qemu/cmdline.ts';
 
 const UUID = '11111111-2222-4333-8444-555555555555';
 
@@ -306,4 +306,11 @@ test('a comma in a name or a path stays one value', () => {
   expect(values(words, '-vnc')).toEqual(['unix:/vms/a,,b,,c/vnc.sock,password=on']);
   expect(values(words, '-pidfile')).toEqual(['/vms/a,b,c/qemu.pid']);
   expect(values(words, '-D')).toEqual(['/vms/a,b,c/qemu.log']);
+});
+
+test('its folder is told by the words that lead there, and by no other process', () => {
+  expect(vmFolderIn(argv({}, { folder: '/vms/a,b' }))).toBe('/vms/a,b');
+  const byHand = ['qemu-system-x86_64', '-pidfile', '/run/db/qemu.pid', '-qmp', 'unix:/run/db/qmp.sock,server=on'];
+  for (const words of [byHand, ['qemu-system-x86_64'], ['qemu-system-x86_64', '-pidfile'], []])
+    expect(vmFolderIn(words)).toBeUndefined();
 });

@@ -195,6 +195,14 @@ table('deletion', [
   ],
 ]);
 
+test('a disk that another VM has as well stays, and the sentence says so', () => {
+  const sharedDisks = new Map([[ROOT, 'default/b']]);
+  expect(decide(subject(deleted({ process: GONE, seen: { sharedDisks } })))).toMatchObject({
+    action: { type: 'remove-files', keep: [ROOT] },
+    message: `removing the files of the VM, but not ${ROOT}, which is a disk of VM default/b as well`,
+  });
+});
+
 table('the nonce', [
   [
     'another nonce restarts a running VM',

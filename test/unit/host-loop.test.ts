@@ -1,6 +1,11 @@
 import { timer } from 'rxjs';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { parseManifest } from '../../src/api/admission.ts';
+import { ANNOTATIONS } from '../../src/api/meta.ts';
+import { recordText } from '../../src/reconcile/record.ts';
+import { hostDocument } from '../fakes/manifests.ts';
 import { folderOf, Simulation, VM_DIR } from '../fakes/simulation.ts';
+import { someRecord } from '../fakes/subjects.ts';
 
 const DISK = { name: 'root', size: '1Gi' };
 const running: Simulation[] = [];
@@ -390,5 +395,55 @@ describe('a Secret for user data', () => {
     await simulation.createVm({ cloudInit });
     await simulation.pass(5_000);
     expect((await readyOf(simulation))?.message).toContain('which cannot be read: EACCES: permission denied');
+  });
+});
+
+describe('two Hosts that are one machine', () => {
+  const DATA = { name: 'root', path: '/data/a.qcow2', size: '1Gi' };
+
+  /** A VM of the other Host, which has noted this disk. */
+  async function beside(): Promise<Simulation> {
+    const simulation = await started();
+    const { world, store } = simulation;
+    const metadata = { name: 'second', annotations: { [ANNOTATIONS.claimed]: world.machineID } };
+    await store.create(parseManifest(hostDocument({ local: {}, vmDir: '/others' }, metadata)));
+    world.vmDirs.set('/others', { mounted: true, writable: true });
+    const { name, ...disk } = { ...DATA, format: 'qcow2', state: 'attached' } as const;
+    const record = someRecord({ uid: '99999999-2222-4333-8444-555555555555', name: 'b', disks: { [name]: disk } });
+    world.folders.set('/others/b', { log: '', record: recordText(record) });
+    return simulation;
+  }
+
+  test('what a VM of the other has is DiskInUse, also for the first look at all', async () => {
+    const simulation = await beside();
+    await simulation.createVm({ disks: [DATA] });
+    await simulation.pass(5_000);
+    expect(await ready(simulation)).toMatchObject({
+      reason: 'DiskInUse',
+      message: 'disk root: /data/a.qcow2 is a disk of VM default/b',
+    });
+    expect([simulation.world.made, [...simulation.world.files.keys()]]).toEqual([[], []]);
+  });
+
+  test('its folders are neither counted nor listed as without an object', async () => {
+    const simulation = await beside();
+    await simulation.createVm();
+    await simulation.pass(65_000);
+    const { status } = await simulation.host();
+    expect(status?.vms).toEqual({ managed: 1, running: 1, strangers: 0 });
+    expect(status?.unclaimed).toBeUndefined();
+  });
+
+  test('a deletion leaves the other its disk', async () => {
+    const simulation = await beside();
+    const folder = simulation.world.folders.get('/others/b');
+    simulation.world.folders.delete('/others/b');
+    await simulation.createVm({ disks: [DATA] });
+    await simulation.pass(5_000);
+    if (folder !== undefined) simulation.world.folders.set('/others/b', folder);
+    await simulation.remove();
+    await simulation.pass(60_000);
+    expect(await simulation.vm()).toBeUndefined();
+    expect([...simulation.world.files.keys()]).toEqual([DATA.path]);
   });
 });

@@ -24,7 +24,12 @@ function folder(path: string, record: Partial<OwnershipRecord> | undefined): See
   };
 }
 
-function seenWith(folders: readonly SeenFolder[], resolved: Readonly<Record<string, string>> = {}): SeenHost {
+/** @param foreign those of other Hosts of the machine */
+function seenWith(
+  folders: readonly SeenFolder[],
+  resolved: Readonly<Record<string, string>> = {},
+  foreign: readonly SeenFolder[] = [],
+): SeenHost {
   const vmDirs = [...new Set(['/vms', ...folders.map(({ vmDir }) => vmDir)])];
   return {
     at: NOON,
@@ -33,6 +38,7 @@ function seenWith(folders: readonly SeenFolder[], resolved: Readonly<Record<stri
     roundTripMs: 1,
     vmDirs: new Map(vmDirs.map((path) => [path, { path, state: 'present', marker: { kind: 'absent' } }])),
     folders: new Map(folders.map((one) => [one.path, one])),
+    foreignFolders: new Map(foreign.map((one) => [one.path, one])),
     files: new Map(Object.entries(resolved).map(([path, real]) => [path, file({ resolved: real })])),
     ports: [],
     bridges: new Map(),
@@ -46,7 +52,10 @@ const lookAt = (
   seen: SeenHost,
   siblings: readonly VirtualMachine[] = [vm],
   uids: readonly string[] = [],
-) => subjectOf(vm, { host, seen, siblings, uidExists: (uid) => uids.includes(uid), heardEnd: () => undefined }).seen;
+  foreignVms: readonly VirtualMachine[] = [],
+) =>
+  subjectOf(vm, { host, seen, siblings, foreignVms, uidExists: (uid) => uids.includes(uid), heardEnd: () => undefined })
+    .seen;
 
 const web1 = storedVm();
 const elsewhere = {
@@ -71,6 +80,34 @@ describe('what others have', () => {
     const seen = lookAt(web1, seenWith([folder('/vms/web-1', {}), folder('/vms/b', elsewhere)]));
     expect([...seen.otherFolders]).toEqual(['/vms/b']);
     expect([...seen.claims]).toEqual([['/vms/b/root.qcow2', 'default/b']]);
+  });
+
+  test('of other Hosts of the machine too, unless it is its own folder by another name', () => {
+    const foreign = [folder('/others/b', elsewhere), folder('/links/web-1', {})];
+    const seen = lookAt(web1, seenWith([folder('/vms/web-1', {})], {}, foreign));
+    expect([...seen.otherFolders]).toEqual(['/others/b']);
+    expect([...seen.claims]).toEqual([['/vms/b/root.qcow2', 'default/b']]);
+  });
+
+  test('a disk that both have noted', () => {
+    const own = { disks: { data: { path: '/links/b/root.qcow2', format: 'qcow2', state: 'created' } } } as const;
+    const links = { '/links/b/root.qcow2': '/vms/b/root.qcow2' };
+    const seen = lookAt(web1, seenWith([folder('/vms/web-1', own)], links, [folder('/others/b', elsewhere)]));
+    expect([...seen.sharedDisks]).toEqual([['/links/b/root.qcow2', 'default/b']]);
+  });
+
+  test('what another user’s VM has noted, by its status where its record is hidden', () => {
+    const disk = (state: string) => ({ name: state, path: `/data/${state}.raw`, format: 'raw', state });
+    const disks = ['Attached', 'Created', 'Pending', 'Kept'].map(disk);
+    const hidden = { ...storedVm({}, { name: 'b', uid: OTHER }), status: { disks } } as unknown as VirtualMachine;
+    const claims = (foreign: readonly SeenFolder[]) => [
+      ...lookAt(web1, seenWith([], {}, foreign), [web1], [], [hidden]).claims,
+    ];
+    expect(claims([])).toEqual([
+      ['/data/Attached.raw', 'default/b'],
+      ['/data/Created.raw', 'default/b'],
+    ]);
+    expect(claims([folder('/others/b', elsewhere)])).toEqual([['/vms/b/root.qcow2', 'default/b']]);
   });
 
   test('a folder without a record is nobody else’s', () => {
