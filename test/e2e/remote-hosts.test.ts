@@ -115,6 +115,14 @@ test('wrong credentials add nothing, and are told without being told', async ({ 
   const words = ['host', 'add', 'rack1', `${user}@127.0.0.1`, '--port', String(port), '--password'];
   const { code, stdout, stderr } = await rig.run(words, { input: 'hunter2-hunter2\n' });
   expect([code, stderr]).toEqual([6, expect.stringMatching(/password/)]);
-  expect(stdout + stderr).not.toContain('hunter2');
+  expect(stdout + stderr).not.toMatch(/hunter2|Secret/);
   expect((await rig.run(['get', 'qhost', 'rack1'])).code).toBe(3);
+});
+
+test('an unknown key under Strict is refused, with what makes it known', async ({ onTestFinished }) => {
+  const remote = await RemotePlace.start(onTestFinished);
+  const { code, stderr } = await remote.add('rack1', ['-i', remote.sshd.identity, '--host-key-policy', 'Strict']);
+  const { user, address, port } = remote.sshd;
+  expect(code).toBe(6);
+  expect(stderr).toContain(`then ssh -p ${port} ${user}@${address} once; or take --host-key-policy AcceptNew`);
 });

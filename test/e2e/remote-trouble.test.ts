@@ -1,5 +1,5 @@
 /** What can go wrong on the way to a host, and that each is told, bounded and mended. */
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { isAlive, kill } from './support/process.ts';
 import { RemotePlace } from './support/remote-place.ts';
@@ -135,6 +135,23 @@ describe.concurrent('a host over SSH', () => {
     await place.rig.ok(['host', 'remove', 'rack1', '--orphan']);
     expect((await place.rig.run(['get', 'qhost', 'rack1'])).code).toBe(3);
     expect((await place.rig.ok(['secret', 'list', '-n', 'qemu-operator-system'])).stdout).not.toContain('rack1');
+  });
+
+  test('that goes later than the command that removes it leaves no credentials', async ({ onTestFinished }) => {
+    const place = await RemotePlace.start(onTestFinished);
+    await place.rig.controller(onTestFinished);
+    await place.added('rack1');
+    await place.rig.ok(['apply', '--wait', '-f', place.rig.manifest('web-1', { hostName: 'rack1' })]);
+    await place.rig.ok(['host', 'remove', 'rack1', '--no-wait']);
+    const kept = place.rig.path('store/.state/secrets/qemu-operator-system/rack1');
+    expect(existsSync(kept)).toBe(true);
+    await place.rig.ok(['delete', 'qvm', 'web-1']);
+    await until(
+      'its Secret is gone',
+      () => existsSync(kept),
+      (there) => !there,
+      settled.deadlineMs,
+    );
   });
 });
 
