@@ -126,3 +126,20 @@ test('an unknown key under Strict is refused, with what makes it known', async (
   expect(code).toBe(6);
   expect(stderr).toContain(`then ssh -p ${port} ${user}@${address} once; or take --host-key-policy AcceptNew`);
 });
+
+test('one that goes later than the command that removes it leaves no credentials', async ({ onTestFinished }) => {
+  const place = await RemotePlace.start(onTestFinished);
+  await place.rig.controller(onTestFinished);
+  await place.added('rack1');
+  await place.rig.ok(['apply', '--wait', '-f', place.rig.manifest('web-1', { hostName: 'rack1' })]);
+  await place.rig.ok(['host', 'remove', 'rack1', '--no-wait']);
+  const kept = place.rig.path('store/.state/secrets/qemu-operator-system/rack1');
+  expect(existsSync(kept)).toBe(true);
+  await place.rig.ok(['delete', 'qvm', 'web-1']);
+  await until(
+    'its Secret is gone',
+    () => existsSync(kept),
+    (there) => !there,
+    60_000,
+  );
+});
