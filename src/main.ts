@@ -53,14 +53,19 @@ const context: Context = {
   machine: async () => (await import('./runtime.ts')).machine,
   serveMcp: async ({ store, loop, secrets, welcome }, limits, signal) => {
     servingMcp = true;
-    const [{ serveStdio }, { languageFrom }] = await Promise.all([
+    const [{ serveStdio }, { effectiveLogin }, { languageFrom }] = await Promise.all([
       import('./mcp/server.ts'),
+      import('./remote/effective-login.ts'),
       import('./messages/language.ts'),
     ]);
     const { stdin, stdout, stderr, env } = process;
     const log = (line: string) => void stderr.write(`${line}\n`);
     const language = languageFrom(env);
-    const remotes: Remotes = { secrets, welcome: (attempt, until) => welcome(attempt, { signal: until }) };
+    const remotes: Remotes = {
+      secrets,
+      loginOf: effectiveLogin,
+      welcome: (attempt, until) => welcome(attempt, { signal: until }),
+    };
     await serveStdio({ store, loop, remotes, ...limits, version: version(), language, stdin, stdout, log, signal });
   },
   runProgram,

@@ -190,7 +190,7 @@ class FileStoreLoop implements LoopSupervisor {
 
   /** Loaded when it is run: a command that only reads the store does not wait for it. */
   async #drive(lock: { release(): void }): Promise<void> {
-    const [{ runController }, { QemuDriver }, { sweepPassingHosts }] = await Promise.all([
+    const [{ runController }, { QemuDriver }, { sweepPassing }] = await Promise.all([
       import('./reconcile/controller.ts'),
       import('./qemu/driver.ts'),
       import('./remote/passing-hosts.ts'),
@@ -210,7 +210,7 @@ class FileStoreLoop implements LoopSupervisor {
     };
     this.#subscription = events$.subscribe(tell);
     this.#subscription.add(
-      sweepPassingHosts(this.#store, this.#secrets, (error) =>
+      sweepPassing({ store: this.#store, secrets: this.#secrets }, (error) =>
         tell({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' }),
       ),
     );

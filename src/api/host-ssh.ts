@@ -13,9 +13,6 @@ export type CredentialKey = (typeof CREDENTIAL_KEYS)[number];
 /** Values by key. */
 export type Credentials = Readonly<Partial<Record<CredentialKey, Uint8Array>>>;
 
-/** Names of Hosts that tools make, and of their Secrets. */
-export const PASSING_HOST = /^host-[a-z0-9-]*-[0-9a-f]{6}$/;
-
 const MAX_HOST_KEYS = 16;
 
 export const sshSpec = (object: ObjectFactory) =>
@@ -48,6 +45,8 @@ export interface Attempt {
   readonly ssh: SshSpec;
   /** Absent: the Secret that `ssh` names, else the agent and the files of ~/.ssh/config. */
   readonly credentials?: Credentials | undefined;
+  /** The command by which a person trusts another key of a Host. Absent: there is no Host yet. */
+  readonly trust?: string | undefined;
   /** What known_hosts says does not count either. */
   readonly forgetKeys?: boolean | undefined;
   /** Called with a key that is not known yet, before anything is sent. What it throws refuses the host. */

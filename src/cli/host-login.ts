@@ -1,8 +1,8 @@
 /** host trust and host credentials: how a host is known, and how it knows us. */
 import { quoteValue } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
-import { hostKeyWords, OPERATOR_NAMESPACE, type SshSpec } from '../api/host-ssh.ts';
-import { keepCredentials } from '../store/host-credentials.ts';
+import { type Credentials, hostKeyWords, OPERATOR_NAMESPACE, type SshSpec } from '../api/host-ssh.ts';
+import { keepCredentials, usersOf, withOwnCredentials } from '../store/host-credentials.ts';
 import { type Context, type Globals, print, tell, withSession } from './context.ts';
 import { CliError, EXIT, usageError } from './exit-codes.ts';
 import { type CredentialOptions, credentialsOf } from './host-credentials.ts';
@@ -112,18 +112,37 @@ export async function replaceCredentials(
     const host = await remoteHost(session, name);
     const credentials = await credentialsOf(context, options);
     if (credentials === undefined) throw usageError('give --identity, --key or --password');
-    const login = session.tryLogin({ name, ssh: host.spec.ssh, credentials, onNewKey: () => undefined });
+    const trust = `${context.invokedAs} host trust ${name}`;
+    const login = session.tryLogin({ name, ssh: host.spec.ssh, credentials, trust, onNewKey: () => undefined });
     try {
       await login.shell.run(':', [], { timeoutMs: TIMEOUT_MS, signal: context.signal });
     } finally {
       await login.close();
     }
-    const secret = host.spec.ssh.credentialsSecretRef?.name ?? name;
-    await keepCredentials(session.secrets, secret, credentials);
-    if (host.spec.ssh.credentialsSecretRef === undefined) {
-      const spec = { ssh: { credentialsSecretRef: { name: secret } } };
-      await session.store.patch('Host', host.metadata, { spec }, { uid: host.metadata.uid });
-    }
+    const secret = await replaceIn(context, session, host, credentials);
     print(context, `host/${name}: credentials replaced (Secret ${secret} in namespace ${OPERATOR_NAMESPACE})`);
   });
+}
+
+/** @returns name of the Secret: the one that the Host names, which others may share, else one of its own */
+async function replaceIn(
+  context: Context,
+  session: Session,
+  { metadata, spec }: RemoteHost,
+  credentials: Credentials,
+): Promise<string> {
+  const { name, uid } = metadata;
+  const secret = spec.ssh.credentialsSecretRef?.name;
+  if (secret === undefined) {
+    const patch = { spec: { ssh: { credentialsSecretRef: { name } } } };
+    await withOwnCredentials(session, { host: name, credentials }, () =>
+      session.store.patch('Host', metadata, patch, { uid }),
+    );
+    return name;
+  }
+  await keepCredentials(session.secrets, secret, credentials);
+  const others = (await usersOf(session, secret)).filter((host) => host.metadata.uid !== uid);
+  if (others.length > 0)
+    tell(context, `with them log in as well: ${others.map((host) => `host/${host.metadata.name}`).join(', ')}`);
+  return secret;
 }

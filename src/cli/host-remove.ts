@@ -1,10 +1,9 @@
-/** host remove: deletes a Host and, once it is gone, the Secret that was its own. */
+/** host remove: deletes a Host and, once it is gone, the Secret that was made with it. */
 import { ANNOTATIONS } from '../api/meta.ts';
-import { forgetCredentials } from '../store/host-credentials.ts';
+import { forgetOwnCredentials } from '../store/host-credentials.ts';
 import { type Context, type Globals, tell, withSession } from './context.ts';
 import { deleteAndWait } from './delete.ts';
 import { requireObject } from './resources.ts';
-import type { Session } from './session.ts';
 import type { WaitOptions } from './wait-options.ts';
 
 export interface RemoveOptions extends Globals, WaitOptions {
@@ -24,14 +23,7 @@ export async function removeHost(context: Context, name: string, options: Remove
       await store.patch('Host', host.metadata, { metadata: { annotations } }, { uid: host.metadata.uid });
     }
     await deleteAndWait(context, session, [{ kind: 'Host', ref: { name } }], options);
-    const secret = host.spec.ssh?.credentialsSecretRef?.name;
-    if (secret !== undefined && (await store.get('Host', { name })) === undefined) await forget(session, secret);
+    // The controller does the same where this ends before the Host is gone.
+    await forgetOwnCredentials(session, name);
   });
-}
-
-/** A Secret may serve several Hosts. */
-async function forget({ store, secrets }: Session, name: string): Promise<void> {
-  const { items } = await store.list('Host');
-  if (items.some(({ spec }) => spec.ssh?.credentialsSecretRef?.name === name)) return;
-  await forgetCredentials(secrets, name);
 }

@@ -1,5 +1,5 @@
 /** host: the machines that run VMs. What it changes are objects and Secrets; the controller does the rest. */
-import { type Command, Option } from 'commander';
+import { type Command, Help, Option } from 'commander';
 import type { Context, Declare, Globals } from './context.ts';
 import { examples, withSession } from './context.ts';
 import { describeAll } from './describe.ts';
@@ -18,7 +18,7 @@ export const declareHost: Declare = (command, context) => {
   const remove = command
     .command('remove')
     .argument('<name>', 'name of the Host')
-    .description('Delete a Host and its Secret once no machine names it; VMs and their files stay')
+    .description('Delete a Host, and the Secret made with it, once no machine names it; VMs and their files stay')
     .option('--orphan', 'do not wait for a host that cannot be reached: its marker stays there');
   addWaitOptions(remove, 'wait until it is gone (default: true)');
   remove.action(async (name: string, _options, self: Command) =>
@@ -34,7 +34,7 @@ export const declareHost: Declare = (command, context) => {
   claim.action(async (name: string, _options, self: Command) =>
     claimHost(context, name, self.optsWithGlobals<ClaimOptions>()),
   );
-  for (const one of command.commands) one.configureHelp({ showGlobalOptions: true });
+  for (const one of command.commands) one.configureHelp({ showGlobalOptions: true, visibleGlobalOptions });
   examples(command, [
     ['A second machine, by your agent or the keys of ~/.ssh', 'host add rack1 ops@10.0.0.5'],
     ['An alias of ~/.ssh/config', 'host add bastion'],
@@ -43,14 +43,23 @@ export const declareHost: Declare = (command, context) => {
   ]);
 };
 
+/** What a command says itself of an option, such as --vm-dir, stands alone. */
+function visibleGlobalOptions(command: Command): Option[] {
+  const help = Object.assign(new Help(), { showGlobalOptions: true });
+  return help.visibleGlobalOptions(command).filter(({ long }) => !command.options.some((own) => own.long === long));
+}
+
 function declareAdd(command: Command, context: Context): void {
   const add = command
     .command('add')
     .argument('<name>', 'how the machine is to be called')
-    .argument('[address]', '[USER@]ADDRESS, or an alias of ~/.ssh/config (default: the name)')
+    .argument(
+      '[address]',
+      '[USER@]ADDRESS, ssh://[USER@]ADDRESS[:PORT], or an alias of ~/.ssh/config (default: the name)',
+    )
     .description('Add a machine that is reached over SSH: logs in, shows its key, and makes the Host')
     .option('--user <name>', 'who logs in and runs QEMU (default: as ~/.ssh/config has it, else your own name)')
-    .option('--port <number>', 'port of sshd (default: 22)')
+    .option('--port <number>', 'port of sshd (default: as ~/.ssh/config has it, else 22)')
     .option('--jump <host>', 'another Host, through which it is reached')
     .option('--vm-dir <dir>', "where VMs lie there (default: /var/lib/qemu, or below the user's ~/.local/share)")
     .addOption(
@@ -60,7 +69,7 @@ function declareAdd(command: Command, context: Context): void {
       ]),
     );
   addCredentialOptions(add);
-  addWaitOptions(add, 'wait until it is ready (default: only where no controller runs)');
+  addWaitOptions(add, 'wait until it is ready (default: true)');
   add.action(async (name: string, address: string | undefined, _options, self: Command) =>
     addHost(context, { name, address }, self.optsWithGlobals<AddOptions>()),
   );

@@ -212,6 +212,8 @@ function program(context: Context, version: string): Command {
 async function declare(command: Command, context: Context, version: string): Promise<void> {
   const declaration = await COMMANDS[command.name()]?.load();
   declaration?.(command, context, version);
+  const names = command.commands.map((one) => one.name());
+  if (names.length > 0) command.showHelpAfterError(`(there are ${names.join(', ')}; --help shows how they are used)`);
 }
 
 /** With all that each command takes, for the reference. */

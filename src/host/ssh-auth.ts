@@ -49,7 +49,11 @@ export class AuthAttempts {
         const key = parse(privateKey, passphrase);
         this.#waiting.push({ label: `publickey ${from}`, attempt: { type: 'publickey', username, key } });
       } catch (error) {
-        this.#tried.push(`publickey ${from}: ${error instanceof Error ? hostText(error.message) : 'cannot be read'}`);
+        const why = error instanceof Error ? hostText(error.message) : 'cannot be read';
+        const locked = passphrase === undefined && /encrypted/i.test(why);
+        this.#tried.push(
+          `publickey ${from}: ${why}${locked ? '; --passphrase of host add or host credentials gives it' : ''}`,
+        );
       }
     }
     const { agentSocket, password } = credentials;

@@ -7,11 +7,12 @@ import type { Architecture, VirtualMachine } from '../api/virtual-machine.ts';
 import { firstVersion } from '../store/watching.ts';
 import { Refusal } from './envelope.ts';
 import { askLookAtHost } from './looks.ts';
-import { makeHost, noteUse, registered, requireSameLogin } from './remote-hosts.ts';
+import { listed, MAX_NAMED } from './names.ts';
+import { registered } from './registered-hosts.ts';
+import { makeHost, noteUse } from './remote-hosts.ts';
 import type { ToolContext } from './tool.ts';
 
 export const LOCALHOST = 'localhost';
-const MAX_NAMED = 20;
 
 export interface HostArguments {
   readonly host?: string | undefined;
@@ -27,9 +28,8 @@ export async function hostFor(context: ToolContext, args: HostArguments): Promis
   const { store, say } = context;
   const { items } = await store.list('Host');
   const wanted = args.host ?? LOCALHOST;
-  const found = registered(items, wanted, args);
+  const found = await registered(context, items, { wanted, args });
   if (found !== undefined) {
-    await requireSameLogin(context, found, args);
     await noteUse(store, found);
     return found;
   }
@@ -43,11 +43,6 @@ export async function hostFor(context: ToolContext, args: HostArguments): Promis
     value: quoteValue(wanted),
     allowed: names.slice(0, MAX_NAMED),
   });
-}
-
-export function listed(names: readonly string[]): string {
-  const more = names.length > MAX_NAMED ? `, … (${names.length})` : '';
-  return `${names.slice(0, MAX_NAMED).join(', ')}${more}`;
 }
 
 export interface FoundVm {

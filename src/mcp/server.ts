@@ -130,7 +130,7 @@ function answerCall(
     language,
     noDelete,
     looks,
-    remotes: readOnly ? { secrets: remotes.secrets } : remotes,
+    remotes: readOnly ? { ...remotes, welcome: undefined } : remotes,
     say: sentencesFor(language),
     signal: AbortSignal.any([extra.signal, ending]),
     progress: progressOf(extra, log),

@@ -53,9 +53,11 @@ export const en: Sentences = {
   hostNeeded: (hosts) => `say on which host: ${hosts}`,
   hostUnknown: (host, hosts) =>
     `host ${host} is not registered. Registered hosts: ${hosts}. For another machine give its address with ssh_user and ssh_key or ssh_pwd`,
+  ambiguousAddress: (address, hosts) =>
+    `several registered hosts have the address ${address}, and the login does not tell them apart: say host: ${hosts}`,
   hostIsLocal: (host, field) => `${field}: host ${host} is this machine; leave the ssh_* parameters out`,
-  loginDiffers: (host, field) =>
-    `${field} differs from what host ${host} is registered with; leave the ssh_* parameters out, or change it: qemu-operator host credentials ${host}`,
+  loginDiffers: (host, field, command) =>
+    `${field} differs from what host ${host} is registered with; leave the ssh_* parameters out, or change it: ${command}`,
   loginNeeded: (field) =>
     `${field} is required: an address that is not registered needs ssh_user, and ssh_key or ssh_pwd`,
   keyUnreadable: (why) => `ssh_key: must be a private key on the machine of this server: ${why}`,

@@ -49,8 +49,10 @@ export interface Sentences {
   ambiguousHost(name: string, hosts: string): string;
   hostNeeded(hosts: string): string;
   hostUnknown(host: string, hosts: string): string;
+  ambiguousAddress(address: string, hosts: string): string;
   hostIsLocal(host: string, field: string): string;
-  loginDiffers(host: string, field: string): string;
+  /** @param command changes it */
+  loginDiffers(host: string, field: string, command: string): string;
   loginNeeded(field: string): string;
   keyUnreadable(why: string): string;
   notLetIn(address: string, why: string): string;

@@ -60,9 +60,10 @@ export const zh: Sentences = {
   hostNeeded: (hosts) => `请用host指定主机：${hosts}`,
   hostUnknown: (host, hosts) =>
     `主机${host}未注册。已注册主机：${hosts}。访问其他机器请提供其地址、ssh_user以及ssh_key或ssh_pwd`,
+  ambiguousAddress: (address, hosts) =>
+    `多台已注册主机的地址都是${address}，无法按登录信息区分，请用host指定：${hosts}`,
   hostIsLocal: (host, field) => `${field}：主机${host}就是本机，请勿提供ssh_*参数`,
-  loginDiffers: (host, field) =>
-    `${field}与主机${host}注册的不一致；请勿提供ssh_*参数，或修改凭据：qemu-operator host credentials ${host}`,
+  loginDiffers: (host, field, command) => `${field}与主机${host}注册的不一致；请勿提供ssh_*参数，或修改：${command}`,
   loginNeeded: (field) => `缺少${field}：未注册的地址需要ssh_user，以及ssh_key或ssh_pwd`,
   keyUnreadable: (why) => `ssh_key：必须是本服务器所在机器上的私钥文件：${why}`,
   notLetIn: (address, why) => `无法登录${address}：${why}。未保存任何内容`,

@@ -3,7 +3,7 @@
  * at each use, so a changed spec or Secret serves at once, whoever changed it.
  */
 import type { Host } from '../api/host.ts';
-import type { Attempt, Credentials } from '../api/host-ssh.ts';
+import type { Attempt, Credentials, SshSpec } from '../api/host-ssh.ts';
 import { LocalShell } from '../host/local-shell.ts';
 import { HostUnreachableError, type Login, type Shell } from '../host/shell.ts';
 import type { SshJump } from '../host/ssh-config.ts';
@@ -124,7 +124,8 @@ class AttemptedRemote implements Source {
   }
 
   async remote(): Promise<Remote> {
-    return this.#attempt;
+    const { name, ssh, credentials, trust = byHand(ssh) } = this.#attempt;
+    return { name, ssh, trust, areGiven: credentials !== undefined };
   }
 
   async credentials(): Promise<Credentials | undefined> {
@@ -158,4 +159,12 @@ class ConfiguredHop implements Source {
   async accept(): Promise<void> {
     throw new Error(`nothing keeps the key of ${this.#jump.address}`);
   }
+}
+
+/** Where no Host keeps keys: ssh keeps them in known_hosts, or says which line there is in its way. */
+function byHand({ address, port, user, jumpHostName, hostKeyPolicy }: SshSpec): string {
+  const login = `ssh ${port === undefined ? '' : `-p ${port} `}${user === undefined ? '' : `${user}@`}${address}`;
+  // Behind a Host, ssh itself may not get there.
+  const once = jumpHostName === undefined ? `${login} once` : 'enter it in known_hosts';
+  return hostKeyPolicy === 'Strict' ? `${once}; or take --host-key-policy AcceptNew, where it is new` : once;
 }

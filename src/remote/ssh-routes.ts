@@ -19,6 +19,8 @@ export interface Remote {
   readonly ssh: SshSpec;
   /** The command by which a person trusts another key. */
   readonly trust?: string;
+  /** Its credentials are in no Secret yet. */
+  readonly areGiven?: boolean;
 }
 
 export interface RouteOptions {
@@ -35,17 +37,14 @@ export interface RouteOptions {
 const DEFAULT_PORT = 22;
 
 export function routeOf({ remote, config, credentials, accept, jump, forgetKeys }: RouteOptions): SshRoute {
-  const { name, ssh } = remote;
+  const { name, ssh, areGiven = false } = remote;
+  const from = areGiven ? 'the given credentials' : `Secret ${ssh.credentialsSecretRef?.name ?? name}`;
   return {
     name,
-    address: config?.hostName ?? ssh.address,
-    port: ssh.port ?? config?.port ?? DEFAULT_PORT,
-    user: ssh.user ?? config?.user ?? userInfo().username,
+    ...loginOf(ssh, config),
     credentials: async () => {
       const kept = await credentials();
-      return kept === undefined
-        ? ownCredentials(config)
-        : keptCredentials(kept, ssh.credentialsSecretRef?.name ?? name);
+      return kept === undefined ? ownCredentials(config) : keptCredentials(kept, from);
     },
     hostKeys: {
       pinned: ssh.hostKeys ?? [],
@@ -69,9 +68,19 @@ export async function secretCredentials(secrets: SecretReader, name: string): Pr
   );
 }
 
-async function keptCredentials(kept: Credentials, secret: string): Promise<SshCredentials> {
+/** Where a login goes, and whose it is. */
+export function loginOf(ssh: SshSpec, config: SshConfig | undefined): Pick<SshRoute, 'address' | 'port' | 'user'> {
+  return {
+    address: config?.hostName ?? ssh.address,
+    port: ssh.port ?? config?.port ?? DEFAULT_PORT,
+    user: ssh.user ?? config?.user ?? userInfo().username,
+  };
+}
+
+/** @param from where they are kept, for messages */
+async function keptCredentials(kept: Credentials, from: string): Promise<SshCredentials> {
   const { password, passphrase } = kept;
-  const identity = await keptIdentity(kept, secret);
+  const identity = await keptIdentity(kept, from);
   return {
     ...(identity === undefined
       ? {}
@@ -79,18 +88,18 @@ async function keptCredentials(kept: Credentials, secret: string): Promise<SshCr
           identities: [{ ...identity, ...(passphrase === undefined ? {} : { passphrase: lineOf(passphrase) }) }],
         }),
     ...(password === undefined ? {} : { password: lineOf(password) }),
-    from: `Secret ${secret}`,
+    from,
   };
 }
 
-async function keptIdentity(kept: Credentials, secret: string): Promise<SshIdentity | undefined> {
+async function keptIdentity(kept: Credentials, from: string): Promise<SshIdentity | undefined> {
   const key = kept['ssh-privatekey'];
-  if (key !== undefined) return { privateKey: key, from: `ssh-privatekey of Secret ${secret}` };
+  if (key !== undefined) return { privateKey: key, from: `ssh-privatekey of ${from}` };
   const path = kept['ssh-privatekey-path'];
   if (path === undefined) return undefined;
   const file = lineOf(path);
   const privateKey = await readFile(file).catch((error: unknown) => {
-    throw new CredentialsInvalidError(`the private key of Secret ${secret} cannot be read: ${messageOf(error)}`, []);
+    throw new CredentialsInvalidError(`the private key of ${from} cannot be read: ${messageOf(error)}`, []);
   });
   return { privateKey, from: file };
 }

@@ -118,12 +118,12 @@ describe.concurrent('a host is let in by', () => {
     writeFileSync(place.authorizedFile, readFileSync(`${file}.pub`));
     const way = [`${sshd.user}@127.0.0.1`, '--port', String(sshd.port), '--vm-dir', place.vmDir, '-i', file];
     const add = ['host', 'add', 'far', ...way];
-    for (const [input, more] of [
-      [undefined, []],
-      [`${passphrase}x`, ['--passphrase']],
+    for (const [input, more, hint] of [
+      [undefined, [], /--passphrase of host add or host credentials gives it/],
+      [`${passphrase}x`, ['--passphrase'], /passphrase/],
     ] as const) {
       const refused = await run([...add, ...more], input);
-      expect(refused).toMatchObject({ code: 6, stderr: expect.stringMatching(/passphrase/) });
+      expect(refused).toMatchObject({ code: 6, stderr: expect.stringMatching(hint) });
       expect(refused.stderr).not.toContain(passphrase);
     }
     expect((await rig.run(['get', 'qhost', 'far'])).code).not.toBe(0);

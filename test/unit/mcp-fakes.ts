@@ -23,7 +23,10 @@ const elsewhere = {
 };
 
 /** Nothing is kept, and no machine is reached. */
-const noRemotes: Remotes = { secrets: new SecretFolder('/nowhere') };
+const noRemotes: Remotes = {
+  secrets: new SecretFolder('/nowhere'),
+  loginOf: async ({ port = 22, user = 'me' }) => ({ port, user }),
+};
 
 export interface Bench {
   readonly store: Store;

@@ -2,8 +2,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect, test, vi } from 'vitest';
 import { readSshConfig } from '../../src/host/ssh-config.ts';
+import { effectiveLogin } from '../../src/remote/effective-login.ts';
+import { standIn } from '../e2e/support/stand-ins.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'qo-ssh-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -83,4 +85,14 @@ test('without OpenSSH there is nothing to say, and a caller that stops is not wa
   const never = new AbortController().signal;
   expect(await readSshConfig('rack', never, [join(folder, 'no-ssh')])).toBeUndefined();
   await expect(readSshConfig('rack', AbortSignal.abort(), ['ssh'])).rejects.toThrow();
+});
+
+test('a login takes from an alias what it does not say itself', async ({ onTestFinished }) => {
+  await read('rack');
+  const ssh = `#!/bin/sh\nexec /usr/bin/ssh -F '${join(folder, 'config')}' "$@"\n`;
+  vi.stubEnv('PATH', standIn(join(folder, 'bin'), 'ssh', ssh));
+  onTestFinished(() => void vi.unstubAllEnvs());
+  expect(await effectiveLogin({ address: 'rack' })).toMatchObject({ port: 2222, user: 'ops' });
+  expect(await effectiveLogin({ address: 'rack', port: 22 })).toMatchObject({ port: 22, user: 'ops' });
+  expect(await effectiveLogin({ address: '10.0.0.9', user: 'me' })).toMatchObject({ port: 22, user: 'me' });
 });
