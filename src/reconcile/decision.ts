@@ -40,12 +40,12 @@ export interface SeenVm {
   /** Undefined where there is none. */
   readonly folder: SeenFolder | undefined;
   readonly files: ReadonlyMap<string, SeenFile>;
-  /** Paths that the records of other folders of the machine claim, resolved, with the owner's `namespace/name`. */
-  readonly claims: ReadonlyMap<string, string>;
+  /** `namespace/name` of another VM of the machine whose record has this path, resolved, as a disk. */
+  readonly ownerOf: (path: string) => string | undefined;
   /** Paths of its own record's disks that such a record claims as well, with that owner's `namespace/name`. */
   readonly sharedDisks: ReadonlyMap<string, string>;
-  /** Paths of the other VM folders on the machine. */
-  readonly otherFolders: ReadonlySet<string>;
+  /** Path of another VM's folder on the machine that this path, resolved, lies in. */
+  readonly otherFolderWith: (path: string) => string | undefined;
   /** Ports that somebody listens on, this VM included. */
   readonly ports: readonly SeenPort[];
   /** Ports that the records of other VMs claim, with the owner's `namespace/name`. */

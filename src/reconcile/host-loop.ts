@@ -290,10 +290,11 @@ export class HostLoop {
 
   #note(vm: VirtualMachine, pass: Pass): Promise<VirtualMachine | undefined> {
     const source = this.#problem(vm, ['ManifestInvalid', 'ManifestMissing']);
-    return writeStatus(this.#store, 'VirtualMachine', vm, (newest) => {
-      // A newer spec is not what this pass judged; the wake-up that came with it leads to one that does.
-      const { generation } = vm.metadata;
-      return statusOf({ ...newest, metadata: { ...newest.metadata, generation } }, pass, source);
-    });
+    // A newer spec is not what this pass judged; the wake-up that came with it leads to one that does.
+    const { generation } = vm.metadata;
+    const status = (newest: VirtualMachine) =>
+      statusOf({ ...newest, metadata: { ...newest.metadata, generation } }, pass, source);
+    const restful = pass.kind === 'unseen' || pass.decision.kind !== 'act';
+    return writeStatus(this.#store, 'VirtualMachine', vm, status, { restful });
   }
 }

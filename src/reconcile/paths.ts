@@ -32,10 +32,10 @@ export function pathProblem(subject: Subject, path: string, what: string): Decis
   if (OWN_FILES.has(parts.at(-1) ?? '') || parts.some((part) => part.startsWith(OWN_PREFIX))) {
     return blocked('PathNotAllowed', `${what}: ${through} has the name of a file that qemu-operator keeps for itself`);
   }
-  const foreign = [...seen.otherFolders].find((folder) => inside(resolved, folder));
+  const foreign = seen.otherFolderWith(resolved);
   if (foreign !== undefined)
     return blocked('PathNotAllowed', `${what}: ${through} lies in another VM's folder, ${foreign}`);
-  const owner = seen.claims.get(resolved);
+  const owner = seen.ownerOf(resolved);
   if (owner !== undefined) return blocked('DiskInUse', `${what}: ${through} is a disk of VM ${owner}`);
   return undefined;
 }

@@ -1,6 +1,6 @@
 /** From a look at a host to the subject of one VM's decision. Pure. */
 import type { SeedContent } from '../api/cloud-init.ts';
-import { type EffectiveSpec, effectiveSpec, vmNameOf } from '../api/effective-spec.ts';
+import { type EffectiveSpec, effectiveSpec, forwardsOf, vmNameOf } from '../api/effective-spec.ts';
 import type { Host } from '../api/host.ts';
 import { keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
@@ -8,6 +8,7 @@ import type { PortClaim, SeenSecret, SeenVm, Subject } from './decision.ts';
 import type { VmContext } from './driver.ts';
 import { joinsBySudo } from './network.ts';
 import type { HeardEnd, SeenFolder, SeenHost } from './observed.ts';
+import { inside } from './paths.ts';
 import { recordedSpec } from './recorded-spec.ts';
 
 export interface Surroundings {
@@ -35,15 +36,12 @@ export function wantedOf(vm: VirtualMachine, host: Host, seen?: SeenHost, secret
 export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
   const { host, seen, secret } = around;
   const wanted = wantedOf(vm, host, seen, secret);
-  const others = [...seen.folders.values()].filter(({ path }) => path !== wanted.folder);
-  // One vmDir may be known to two Hosts by two names: what it holds of this VM is no other's.
-  const isOwn = ({ record }: SeenFolder) => record.kind === 'readable' && record.record.uid === vm.metadata.uid;
-  const foreign = [...seen.foreignFolders.values()].filter((folder) => !isOwn(folder));
+  const { uid } = vm.metadata;
+  const { claims, folders } = holdingsOf(seen, around.foreignVms);
   const real = (path: string) => realPath(path, seen);
-  const claims = new Map([
-    ...hiddenClaimsOf(around.foreignVms, seen, real),
-    ...claimsOf([...others, ...foreign], real),
-  ]);
+  // One vmDir may be known to two Hosts by two names: what it holds of this VM is no other's.
+  const isOther = (one: Holder) => one.folder !== wanted.folder && !(one.isForeign && one.uid === uid);
+  const ownerOf = (path: string) => claims.get(path)?.findLast(isOther)?.owner;
   const folder = seen.folders.get(wanted.folder);
   const seenVm: SeenVm = {
     at: seen.at,
@@ -52,20 +50,17 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
     vmDir: seen.vmDirs.get(wanted.vmDir) ?? { path: wanted.vmDir, state: 'absent', marker: { kind: 'absent' } },
     folder,
     files: seen.files,
-    claims,
-    sharedDisks: sharedDisksOf(folder, (path) => claims.get(real(path))),
-    // A folder without a record is nobody's: an ISO or an image may well lie in one.
-    otherFolders: new Set(
-      [...others, ...foreign].filter(({ record }) => record.kind !== 'absent').map(({ path }) => real(path)),
-    ),
+    ownerOf,
+    sharedDisks: sharedDisksOf(folder, (path) => ownerOf(real(path))),
+    otherFolderWith: (path) => folders.find((one) => isOther(one) && inside(path, one.path))?.path,
     ports: seen.ports,
-    portClaims: others.flatMap(portClaimsOf),
+    portClaims: portClaimsOf(seen, wanted),
     bridges: seen.bridges,
     facts: seen.facts,
     secret,
     heard: around.heardEnd(wanted.folder),
     olderRival: olderRivalOf(vm, around.siblings),
-    namesake: namesakeOf(wanted.vmName, others, around),
+    namesake: namesakeOf(wanted, around),
     uidExists: around.uidExists,
   };
   return { vm, host, wanted, seen: seenVm };
@@ -101,22 +96,61 @@ function realPath(path: string, { files, vmDirs }: SeenHost): string {
 }
 
 /** Who has this vmName in another vmDir. A folder that no object stands for blocks nobody. */
-function namesakeOf(vmName: string, others: readonly SeenFolder[], { uidExists }: Surroundings): string | undefined {
-  for (const { name, record } of others) {
-    if (name === vmName && record.kind === 'readable' && uidExists(record.record.uid)) return keyOf(record.record);
+function namesakeOf({ vmName, folder }: EffectiveSpec, { seen, uidExists }: Surroundings): string | undefined {
+  for (const { name, path, record } of seen.folders.values()) {
+    if (name !== vmName || path === folder || record.kind !== 'readable') continue;
+    if (uidExists(record.record.uid)) return keyOf(record.record);
   }
   return undefined;
 }
 
-function claimsOf(folders: readonly SeenFolder[], real: (path: string) => string): Map<string, string> {
-  const claims = new Map<string, string>();
-  for (const { record } of folders) {
-    if (record.kind !== 'readable') continue;
-    const owner = `${record.record.namespace}/${record.record.name}`;
-    for (const { path } of Object.values(record.record.disks)) claims.set(real(path), owner);
-  }
-  return claims;
+/** Whose something is: the folder of its record, and whom that record is of. */
+interface Holder {
+  readonly folder: string;
+  readonly uid: string | undefined;
+  readonly owner: string;
+  readonly isForeign: boolean;
 }
+
+/** What the VMs of a machine have, each other's included. */
+interface Holdings {
+  /** By path, resolved, the records that name it as a disk. */
+  readonly claims: ReadonlyMap<string, readonly Holder[]>;
+  /** Those with a record, by their resolved path: a folder without one is nobody's, and an ISO may well lie there. */
+  readonly folders: readonly (Holder & { readonly path: string })[];
+}
+
+/** Of a look they are the same for all its VMs. */
+const HOLDINGS = new WeakMap<SeenHost, Holdings>();
+
+function holdingsOf(seen: SeenHost, foreignVms: readonly VirtualMachine[]): Holdings {
+  const known = HOLDINGS.get(seen);
+  if (known !== undefined) return known;
+  const real = (path: string) => realPath(path, seen);
+  const claims = new Map<string, Holder[]>();
+  const claim = (path: string, holder: Holder) => claims.set(path, [...(claims.get(path) ?? []), holder]);
+  for (const [path, owner] of hiddenClaimsOf(foreignVms, seen, real))
+    claim(path, { folder: '', uid: undefined, owner, isForeign: true });
+  const folders: (Holder & { path: string })[] = [];
+  for (const [isForeign, list] of [
+    [false, seen.folders],
+    [true, seen.foreignFolders],
+  ] as const) {
+    for (const { path: folder, record } of list.values()) {
+      if (record.kind === 'absent') continue;
+      const { uid, namespace, name, disks } = record.kind === 'readable' ? record.record : NOBODY;
+      const holder: Holder = { folder, uid, owner: `${namespace}/${name}`, isForeign };
+      folders.push({ ...holder, path: real(folder) });
+      for (const { path } of Object.values(disks)) claim(real(path), holder);
+    }
+  }
+  const holdings = { claims, folders };
+  HOLDINGS.set(seen, holdings);
+  return holdings;
+}
+
+/** A record that cannot be read. */
+const NOBODY = { uid: undefined, namespace: '', name: '', disks: {} };
 
 /** Where this user may not see the record of another Host's VM, by what that Host's own look has told of its disks. */
 function hiddenClaimsOf(
@@ -153,15 +187,21 @@ function sharedDisksOf(
   );
 }
 
-/** A port that was chosen stays a VM's own; one that was asked for is, while it runs. */
-function portClaimsOf({ record: state, process }: SeenFolder): PortClaim[] {
-  if (state.kind !== 'readable') return [];
-  const { record } = state;
-  const running = process.kind === 'present' ? (record.launch?.spec.networks ?? []) : [];
-  const forwards = [...(record.ports ?? []), ...running.flatMap(({ forwards = [] }) => forwards)];
-  return forwards.flatMap(({ protocol, hostAddress, hostPort }) =>
-    hostPort === undefined ? [] : [{ protocol, hostAddress, hostPort, owner: keyOf(record) }],
-  );
+/**
+ * A port that was chosen stays a VM's own; one that was asked for is, while it runs. Nobody asks where the VM has no
+ * forwards.
+ */
+function portClaimsOf({ folders }: SeenHost, { folder, launch }: EffectiveSpec): PortClaim[] {
+  if (forwardsOf(launch).length === 0) return [];
+  return [...folders.values()].flatMap(({ path, record: state, process }) => {
+    if (path === folder || state.kind !== 'readable') return [];
+    const { record } = state;
+    const running = process.kind === 'present' ? (record.launch?.spec.networks ?? []) : [];
+    const forwards = [...(record.ports ?? []), ...running.flatMap(({ forwards = [] }) => forwards)];
+    return forwards.flatMap(({ protocol, hostAddress, hostPort }) =>
+      hostPort === undefined ? [] : [{ protocol, hostAddress, hostPort, owner: keyOf(record) }],
+    );
+  });
 }
 
 /** (host, vmName) is unique over all vmDirs; without a record the older object wins. */

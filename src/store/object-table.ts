@@ -3,11 +3,12 @@
  * counter numbers all changes: an object's resourceVersion is the number of its last one.
  */
 import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { StoreUnavailableError } from '../api/errors.ts';
 import type { Kind, ObjectMeta, ObjectRef } from '../api/meta.ts';
 import type { Database, Row } from './database.ts';
-import { fingerprint, isRecord, type JsonRecord } from './merge.ts';
+import { isRecord, type JsonRecord } from './merge.ts';
 import type { ObjectProblem } from './store.ts';
 
 /** What a manifest says, without defaults: the part of an object that it owns. */
@@ -149,10 +150,9 @@ export class ObjectTable {
   /** Writes what differs from `before`. A change that readers can see, or of the problem, is numbered and told to watches. */
   update(before: StoredObject, after: StoredObject): StoredObject {
     if (before === after) return before;
-    const seen =
-      encodeObject(before) !== encodeObject(after) && fingerprint(visible(before)) !== fingerprint(visible(after));
+    const seen = encodeObject(before) !== encodeObject(after) && !isDeepStrictEqual(visible(before), visible(after));
     const told = seen || encode(before.problem) !== encode(after.problem);
-    if (!told && fingerprint(before) === fingerprint(after)) return before;
+    if (!told && isDeepStrictEqual(before.declaration, after.declaration)) return before;
     const stored = told ? this.#record('MODIFIED', after) : after;
     this.#db.run(
       `UPDATE objects SET revision = ?, json = ?, declaration = ?, problem = ?

@@ -258,11 +258,11 @@ sentences('paths', [
   ],
   [
     "disk data: /data/a.qcow2 lies in another VM's folder, /data",
-    { ...data({}, here()), seen: { otherFolders: new Set(['/data']) } },
+    { ...data({}, here()), seen: { otherFolderWith: (path) => (path.startsWith('/data/') ? '/data' : undefined) } },
   ],
   [
     'disk data: /data/a.qcow2 is a disk of VM default/b',
-    { ...data({}, here()), seen: { claims: new Map([[DATA, 'default/b']]) } },
+    { ...data({}, here()), seen: { ownerOf: (path) => (path === DATA ? 'default/b' : undefined) } },
   ],
   [
     "/vms/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/web-1/qmp-user.sock has 115 bytes; a UNIX socket's path has at most 107: use a shorter vmDir or vmName",

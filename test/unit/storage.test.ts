@@ -139,12 +139,14 @@ table('paths', [
   ['a symbolic link that leads outside', data({}, here({ resolved: '/etc/a.qcow2' })), 'blocked PathNotAllowed'],
   [
     "another VM's folder",
-    data({}, here(), undefined, { seen: { otherFolders: new Set(['/data']) } }),
+    data({}, here(), undefined, {
+      seen: { otherFolderWith: (path) => (path.startsWith('/data/') ? '/data' : undefined) },
+    }),
     'blocked PathNotAllowed',
   ],
   [
     "another VM's disk",
-    data({}, here(), undefined, { seen: { claims: new Map([[DATA, 'default/b']]) } }),
+    data({}, here(), undefined, { seen: { ownerOf: (path) => (path === DATA ? 'default/b' : undefined) } }),
     'blocked DiskInUse',
   ],
   [

@@ -77,16 +77,22 @@ describe('the uuid', () => {
 
 describe('what others have', () => {
   test('their folders and disks, not its own', () => {
-    const seen = lookAt(web1, seenWith([folder('/vms/web-1', {}), folder('/vms/b', elsewhere)]));
-    expect([...seen.otherFolders]).toEqual(['/vms/b']);
-    expect([...seen.claims]).toEqual([['/vms/b/root.qcow2', 'default/b']]);
+    const disks = { root: { path: '/vms/web-1/root.qcow2', format: 'qcow2', state: 'created' } } as const;
+    const seen = lookAt(web1, seenWith([folder('/vms/web-1', { disks }), folder('/vms/b', elsewhere)]));
+    expect(['/vms/b/x', '/vms/b', '/vms/bc', '/vms/web-1/x'].map(seen.otherFolderWith)).toEqual([
+      '/vms/b',
+      '/vms/b',
+      undefined,
+      undefined,
+    ]);
+    expect(['/vms/b/root.qcow2', '/vms/web-1/root.qcow2'].map(seen.ownerOf)).toEqual(['default/b', undefined]);
   });
 
   test('of other Hosts of the machine too, unless it is its own folder by another name', () => {
     const foreign = [folder('/others/b', elsewhere), folder('/links/web-1', {})];
     const seen = lookAt(web1, seenWith([folder('/vms/web-1', {})], {}, foreign));
-    expect([...seen.otherFolders]).toEqual(['/others/b']);
-    expect([...seen.claims]).toEqual([['/vms/b/root.qcow2', 'default/b']]);
+    expect(['/others/b/x', '/links/web-1/x'].map(seen.otherFolderWith)).toEqual(['/others/b', undefined]);
+    expect(seen.ownerOf('/vms/b/root.qcow2')).toBe('default/b');
   });
 
   test('a disk that both have noted', () => {
@@ -100,24 +106,23 @@ describe('what others have', () => {
     const disk = (state: string) => ({ name: state, path: `/data/${state}.raw`, format: 'raw', state });
     const disks = ['Attached', 'Created', 'Pending', 'Kept'].map(disk);
     const hidden = { ...storedVm({}, { name: 'b', uid: OTHER }), status: { disks } } as unknown as VirtualMachine;
-    const claims = (foreign: readonly SeenFolder[]) => [
-      ...lookAt(web1, seenWith([], {}, foreign), [web1], [], [hidden]).claims,
-    ];
-    expect(claims([])).toEqual([
-      ['/data/Attached.raw', 'default/b'],
-      ['/data/Created.raw', 'default/b'],
-    ]);
-    expect(claims([folder('/others/b', elsewhere)])).toEqual([['/vms/b/root.qcow2', 'default/b']]);
+    const owned = (foreign: readonly SeenFolder[]) => {
+      const { ownerOf } = lookAt(web1, seenWith([], {}, foreign), [web1], [], [hidden]);
+      return [...disks.map(({ path }) => path), '/vms/b/root.qcow2'].filter((path) => ownerOf(path) === 'default/b');
+    };
+    expect(owned([])).toEqual(['/data/Attached.raw', '/data/Created.raw']);
+    expect(owned([folder('/others/b', elsewhere)])).toEqual(['/vms/b/root.qcow2']);
   });
 
   test('a folder without a record is nobody else’s', () => {
-    expect(lookAt(web1, seenWith([folder('/vms/isos', undefined)])).otherFolders.size).toBe(0);
+    const seen = lookAt(web1, seenWith([folder('/vms/isos', undefined)]));
+    expect(seen.otherFolderWith('/vms/isos/tools.iso')).toBeUndefined();
   });
 
   test('through a vmDir that is a symbolic link, by where it really lies', () => {
     const seen = lookAt(web1, seenWith([folder('/vms/b', elsewhere)], { '/vms': '/data/vms' }));
-    expect([...seen.otherFolders]).toEqual(['/data/vms/b']);
-    expect([...seen.claims.keys()]).toEqual(['/data/vms/b/root.qcow2']);
+    expect(seen.otherFolderWith('/data/vms/b/x')).toBe('/data/vms/b');
+    expect(['/data/vms/b/root.qcow2', '/vms/b/root.qcow2'].map(seen.ownerOf)).toEqual(['default/b', undefined]);
   });
 });
 
