@@ -10,6 +10,7 @@ runController({
   store,
   driverFor: (host) => {
     const world = new SimulatedWorld(() => Date.now());
+    world.machineID = host.metadata.name;
     world.vmDirs.set(host.spec.vmDir, { mounted: true, writable: true });
     return new SimulatedHost({ world });
   },
