@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const EVERY_MS = 25;
-export const DEADLINE_MS = 30_000;
+export const DEADLINE_MS = 60_000;
 
 /**
  * The first reading that satisfies.
