@@ -139,9 +139,9 @@ rm -f ${FOLDER_FILES.pidfile} ${FOLDER_FILES.stop} ${FOLDER_FILES.monitor} ${FOL
 `;
 
 /**
- * $1: suffix of a file in the making; $2: taps; then state and path of each disk. Where a creation did not end, what lies there may
- * be somebody's, unless it is the very file that we made. The record goes last: until then a cut-off removal is seen and
- * finished.
+ * $1: suffix of a file in the making; $2: taps; then state and path of each disk. Where a creation did not end, what lies
+ * there may be somebody's, unless it is the very file that we made. The record goes last: until then a cut-off removal is
+ * seen and finished.
  */
 export const REMOVE_FILES = `
 ${TAPS}
@@ -166,10 +166,6 @@ return 0
 `;
 
 /**
- * Raises the epoch. $1: the marker line that was seen, empty for none; $2: the new marker; $3, $4: the former
- * session's pid and start, which is ended first. Our own session is this script's parent.
- */
-/**
  * Where the user may not make it, nor write into it, and $5 says so, sudo makes it the user's: one that is not there, or
  * a file system that nobody has used yet.
  */
@@ -189,6 +185,10 @@ if ! { said=$(mkdir -p "$vmdir" 2>&1) && [ -w "$vmdir" ]; }; then
 fi
 `;
 
+/**
+ * Raises the epoch. $1: the marker line that was seen, empty for none; $2: the new marker; $3, $4: the former
+ * session's pid and start, which is ended first. Our own session is this script's parent.
+ */
 export const CLAIM = `
 seen=$1 next=$2 former=$3 formerticks=$4
 marker="$vmdir/${MARKER_FILE}"
