@@ -15,6 +15,11 @@ export function vmDirsOf({ metadata, spec, status }: Host, vms: readonly Virtual
   return [...new Set([spec.vmDir, ...known.filter((path) => path !== undefined)])];
 }
 
+/** What tells machines apart before they were seen: whoever logs in, one address is one machine. */
+function wayTo({ spec: { ssh } }: Host): string {
+  return ssh === undefined ? '' : JSON.stringify([ssh.jumpHostName, ssh.address, ssh.port]);
+}
+
 /**
  * Two that keep one vmDir are two machines, whatever their ids say: on one machine it would be claimed by either.
  * @param machineID of `host`, which is left out; undefined: it was never seen
@@ -23,9 +28,7 @@ export function otherHostsOf(host: Host, machineID: string | undefined, hosts: r
   const isSame = (one: Host) => {
     if (one.spec.vmDir === host.spec.vmDir) return false;
     const id = machineIDOf(one);
-    return id === undefined || machineID === undefined
-      ? one.spec.local !== undefined && host.spec.local !== undefined
-      : id === machineID;
+    return id === undefined || machineID === undefined ? wayTo(one) === wayTo(host) : id === machineID;
   };
   return hosts.filter((one) => one.metadata.uid !== host.metadata.uid && isSame(one));
 }

@@ -1,5 +1,6 @@
 /** Hosts over SSH: Debian's sshd on loopback, as it is and behind a link of 50 ms, beside `virsh -c qemu+ssh`. */
-import { readFileSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Manifest } from '../../src/api/admission.ts';
@@ -11,8 +12,10 @@ import type { SeenHost } from '../../src/reconcile/observed.ts';
 import type { FileStore } from '../../src/store/file-store.ts';
 import { SecretFolder } from '../../src/store/secret-folder.ts';
 import { manifest, readyOf } from '../e2e/support/rig.ts';
+import { freePort, listening } from '../e2e/support/sockets.ts';
 import { Sshd } from '../e2e/support/sshd.ts';
 import { standIn } from '../e2e/support/stand-ins.ts';
+import { until } from '../e2e/support/wait.ts';
 import { FarLink } from './far-link.ts';
 import { byTurns, type Finding, median, ratioOf, shownNumber, spread, timed } from './figures.ts';
 import { type Fleet, startFleet } from './fleet.ts';
@@ -226,27 +229,25 @@ export async function benchSshSample(place: Place): Promise<Finding[]> {
 }
 
 /** Hosts with a vmDir each, all of them this machine, and the Secret that lets in. */
-async function addHosts(store: FileStore, names: readonly string[], ssh: { port: number; sshd: Sshd; dir: string }) {
+async function addHost(store: FileStore, name: string, ssh: { port: number; sshd: Sshd; dir: string }) {
   const { port, sshd, dir } = ssh;
   const secrets = new SecretFolder(join(store.dir, '.state', 'secrets'));
   const secret = { namespace: OPERATOR_NAMESPACE, name: 'bench', key: 'ssh-privatekey' };
   await secrets.set(secret, readFileSync(sshd.identity));
   const login = { address: '127.0.0.1', port, user: sshd.user, hostKeys: [sshd.hostKey()] };
-  for (const name of names) {
-    const spec = {
-      ssh: { ...login, credentialsSecretRef: { name: secret.name } },
-      vmDir: join(dir, name),
-      allowedPaths: ['/'],
-      metricsIntervalSeconds: 0,
-    };
-    await store.create(manifest('Host', { name }, spec) as Manifest<'Host'>);
-  }
+  const spec = {
+    ssh: { ...login, credentialsSecretRef: { name: secret.name } },
+    vmDir: join(dir, name),
+    allowedPaths: ['/'],
+    metricsIntervalSeconds: 0,
+  };
+  await store.create(manifest('Host', { name }, spec) as Manifest<'Host'>);
 }
 
 export async function benchSshKill(place: Place): Promise<Finding[]> {
   const sshd = await startSshd(place);
   const dir = place.folder('ssh-kill-far');
-  const live = await startLive(place, 'ssh-kill', (store) => addHosts(store, ['far'], { port: sshd.port, sshd, dir }));
+  const live = await startLive(place, 'ssh-kill', (store) => addHost(store, 'far', { port: sshd.port, sshd, dir }));
   const names = Array.from({ length: Math.min(place.rounds, 20) }, (_, i) => `vm-${i}`);
   for (const name of names) await live.make(name, { hostName: 'far', restartPolicy: 'Never' });
   for (const name of names) await untilRuns(live.store, name);
@@ -274,8 +275,8 @@ export async function benchSshCreate(place: Place): Promise<Finding[]> {
   ];
   const dir = place.folder('ssh-create-far');
   const live = await startLive(place, 'ssh-create', async (store) => {
-    await addHosts(store, ['far'], { port: far.port, sshd, dir });
-    await addHosts(store, ['counting'], { port: counting.port, sshd, dir });
+    await addHost(store, 'far', { port: far.port, sshd, dir });
+    await addHost(store, 'counting', { port: counting.port, sshd, dir });
   });
   const create = async (hostName: string, name: string) => {
     // With a disk that is made for it, as most have.
@@ -317,17 +318,54 @@ async function untilRuns(store: FileStore, name: string): Promise<void> {
   }
 }
 
-/** All of them are one real sshd, which has a process per connection. */
+/**
+ * Listeners of an sshd that each stand for a machine of their own: the same files, but another machine-id.
+ * @returns their ports
+ */
+async function startMachines(place: Place, sshd: Sshd, count: number): Promise<number[]> {
+  const folder = place.folder('machine-ids');
+  const ports: number[] = [];
+  const children: ChildProcess[] = [];
+  for (let i = 0; i < count; i += 1) {
+    const [id, port] = [join(folder, `${i}`), await freePort()];
+    writeFileSync(id, `${i.toString(16).padStart(32, 'a')}\n`);
+    const script = 'mount --bind "$1" /etc/machine-id && shift && exec "$@"';
+    const words = [
+      '/usr/sbin/sshd',
+      '-D',
+      '-f',
+      join(sshd.folder, 'sshd_config'),
+      '-p',
+      `${port}`,
+      '-o',
+      'PidFile=none',
+    ];
+    const stdio = ['ignore', 'ignore', 'inherit'] as const;
+    children.push(place.spawn('unshare', ['--mount', 'sh', '-c', script, 'sh', id, ...words], { stdio: [...stdio] }));
+    ports.push(port);
+  }
+  await until(
+    'all of them listen',
+    () => children.every(({ pid = 0 }, i) => listening(pid).includes(ports[i] ?? 0)),
+    Boolean,
+  );
+  return ports;
+}
+
+/** Machines that are one real sshd each, which has a process per connection. */
 export async function benchSshHosts(place: Place): Promise<Finding[]> {
   // Starting QEMU for its version, 400 times on one machine at once, would be all that is measured.
   const text = "#!/bin/sh\necho 'QEMU emulator version 7.2.0'\n";
   for (const name of ['qemu-system-aarch64', 'qemu-system-x86_64']) standIn(place.folder('stand-ins'), name, text);
   const sshd = await startSshd(place, `${place.folder('stand-ins')}:/usr/bin:/bin`);
+  const ports = await startMachines(place, sshd, HOSTS);
   const dir = place.folder('ssh-hosts-far');
   const names = Array.from({ length: HOSTS }, (_, i) => `far-${i}`);
   place.built();
   const from = performance.now();
-  const live = await startLive(place, 'ssh-hosts', (store) => addHosts(store, names, { port: sshd.port, sshd, dir }));
+  const live = await startLive(place, 'ssh-hosts', async (store) => {
+    for (const [i, name] of names.entries()) await addHost(store, name, { port: ports[i] ?? 0, sshd, dir });
+  });
   const pid = live.controller.pid ?? 0;
   const started = performance.now();
   let seen = 0;
@@ -347,7 +385,7 @@ export async function benchSshHosts(place: Place): Promise<Finding[]> {
   const memory = residentMegabytes(pid, 'VmRSS');
   const most = residentMegabytes(pid, 'VmHWM');
   await live.end();
-  const what = `${HOSTS} Hosts without VMs, a connection each to one real sshd on this machine, its QEMU a stand-in; 1 run`;
+  const what = `${HOSTS} Hosts without VMs, each a real sshd with a machine-id of its own on this machine, its QEMU a stand-in; 1 run`;
   return [
     {
       name: `over SSH: first inventory of ${HOSTS} hosts`,

@@ -13,7 +13,8 @@ import { until } from './support/wait.ts';
 
 /** A further Host of the same machine. */
 async function addSecond(rig: CliRig): Promise<void> {
-  const spec = { local: {}, vmDir: rig.path('vms2'), allowedPaths: ['/'] };
+  const { spec: first } = JSON.parse((await rig.ok(['get', 'qhost', 'localhost', '-o', 'json'])).stdout) as Host;
+  const spec = { ...first, vmDir: rig.path('vms2') };
   const document = { apiVersion: 'qemu-operator.dev/v1alpha1', kind: 'Host', metadata: { name: 'second' }, spec };
   writeFileSync(rig.path('second.yaml'), JSON.stringify(document));
   await rig.ok(['apply', '-f', rig.path('second.yaml')]);

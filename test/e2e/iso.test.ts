@@ -6,29 +6,30 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Architecture } from '../../src/api/virtual-machine.ts';
-import { LocalShell } from '../../src/host/local-shell.ts';
-import type { RunOptions, RunResult } from '../../src/host/shell.ts';
 import { bootArchitectures } from '../../src/qemu/iso.ts';
 import { IsoInspector, inspectIso } from '../../src/qemu/iso-inspector.ts';
+import { TestShell } from './support/stand-ins.ts';
 
 const signal = new AbortController().signal;
 
-class CountingShell extends LocalShell {
-  runs = 0;
-  override run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-    this.runs += 1;
-    return super.run(script, args, options);
-  }
-}
-
 let root: string;
 let made = 0;
+let runs = 0;
+let shell: TestShell;
 
 beforeAll(() => {
   root = mkdtempSync(join(tmpdir(), 'iso-'));
+  shell = new TestShell({
+    onRun: () => {
+      runs += 1;
+    },
+  });
 });
 
-afterAll(() => rmSync(root, { recursive: true, force: true }));
+afterAll(async () => {
+  await shell.close();
+  rmSync(root, { recursive: true, force: true });
+});
 
 /** A tree with the files, as content of an image. */
 function tree(files: Readonly<Record<string, Buffer | string>>): string {
@@ -69,7 +70,7 @@ function efiImage(loaders: readonly string[], { kib = 4096, bits = 12, others = 
 
 const bios = ['-b', 'boot/bios.img', '-no-emul-boot', '-boot-load-size', '4', '-boot-info-table', '-c', 'boot/cat'];
 const efi = ['-e', 'boot/efi.img', '-no-emul-boot'];
-const seen = (path: string) => inspectIso(new LocalShell(), path, signal);
+const seen = (path: string) => inspectIso(shell, path, signal);
 
 interface Case {
   readonly what: string;
@@ -167,20 +168,20 @@ describe('an image with', () => {
 });
 
 test('an image is read in few round trips, and again only when its file changed', async () => {
-  const shell = new CountingShell();
+  runs = 0;
   const inspector = new IsoInspector(shell);
   const path = iso(tree({ 'boot/efi.img': efiImage(['BOOTAA64.EFI']) }), ...efi);
   expect(await inspector.architectures(path, 1, 2, signal)).toEqual(['arm64']);
-  expect(shell.runs).toBeLessThanOrEqual(3);
-  const { runs } = shell;
+  expect(runs).toBeLessThanOrEqual(3);
+  const once = runs;
   await inspector.architectures(path, 1, 2, signal);
-  expect(shell.runs).toBe(runs);
+  expect(runs).toBe(once);
   await inspector.architectures(path, 3, 2, signal);
-  expect(shell.runs).toBe(2 * runs);
+  expect(runs).toBe(2 * once);
 });
 
 test('a file that cannot be read is told, and not remembered', async () => {
-  const inspector = new IsoInspector(new LocalShell());
+  const inspector = new IsoInspector(shell);
   const path = join(root, 'later.iso');
   await expect(inspector.architectures(path, 1, 2, signal)).rejects.toThrow(/cannot read .*later\.iso/);
   writeFileSync(path, readFileSync(iso(tree({ 'EFI/BOOT/BOOTX64.EFI': 'MZ' }))));

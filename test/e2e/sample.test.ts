@@ -10,8 +10,6 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { FOLDER_FILES } from '../../src/api/effective-spec.ts';
 import { strict } from '../../src/api/schema.ts';
 import { type Sample, sampleSchema } from '../../src/api/virtual-machine-monitor.ts';
-import { LocalShell } from '../../src/host/local-shell.ts';
-import type { RunOptions, RunResult } from '../../src/host/shell.ts';
 import { Agents } from '../../src/qemu/agents.ts';
 import { Monitors } from '../../src/qemu/monitors.ts';
 import { QmpClient } from '../../src/qemu/qmp.ts';
@@ -20,34 +18,34 @@ import { type BareOptions, type BareQemu, startBareQemu } from '../guests/bare-q
 import { TestConsole } from '../guests/console.ts';
 import { linuxGuest } from '../guests/linux.ts';
 import { writeTinyDisk } from '../guests/tiny.ts';
+import { TestShell } from './support/stand-ins.ts';
 
 const MIB = 1_048_576;
 const signal = new AbortController().signal;
 
-class CountingShell extends LocalShell {
-  runs = 0;
-  override run(script: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-    this.runs += 1;
-    return super.run(script, args, options);
-  }
-}
-
 let root: string;
 let guests: BareQemu[];
 let monitors: Monitors;
-let shell: CountingShell;
+let shell: TestShell;
+let runs: number;
 let sampler: Sampler;
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'sample-'));
   guests = [];
-  shell = new CountingShell();
+  runs = 0;
+  shell = new TestShell({
+    onRun: () => {
+      runs += 1;
+    },
+  });
   monitors = new Monitors(shell);
   sampler = new Sampler(shell, monitors, new Agents(shell));
 });
 
 afterEach(async () => {
   monitors.close();
+  await shell.close();
   for (const guest of guests) await guest.kill();
   await rm(root, { recursive: true, force: true });
 });
@@ -186,7 +184,7 @@ test('all VMs take one script; one that does not answer delays no other, and one
   const [quick, slow, gone] = [await startBusy(), await startBusy(), await startBusy()];
   const targets = [quick, slow, gone].map(target);
   expect((await sampler.sample(targets, 's', signal)).size).toBe(3);
-  expect(shell.runs).toBe(1);
+  expect(runs).toBe(1);
   slow.child.kill('SIGSTOP');
   await gone.kill();
   await sleep(500);

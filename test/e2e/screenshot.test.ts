@@ -4,12 +4,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { LocalShell } from '../../src/host/local-shell.ts';
 import { screenshot } from '../../src/streams/screenshot.ts';
 import { CliRig, MAIN } from './support/cli-rig.ts';
 import { qmp } from './support/oracle.ts';
 import { decodePng, type Picture } from './support/png.ts';
 import { testFolder } from './support/rig.ts';
+import { testHost } from './support/stand-ins.ts';
 import { until } from './support/wait.ts';
 
 /** A cell of VGA's text mode. */
@@ -128,7 +128,9 @@ test('a QEMU that draws no PNG: its PPM becomes one; the file is for its owner a
   mkdirSync(folder, { recursive: true });
   await new Promise<void>((resolve) => server.listen(join(folder, 'qmp-user.sock'), resolve));
   onTestFinished(() => void server.close());
-  const png = await screenshot(new LocalShell(), folder, new AbortController().signal);
+  const shell = testHost();
+  onTestFinished(() => shell.close());
+  const png = await screenshot(shell, folder, new AbortController().signal);
   expect(decodePng(png)).toEqual({ width: 3, height: 2, rgb: pixels });
   expect(modes).toEqual(['600', '600']);
   expect(readdirSync(folder)).toEqual(['qmp-user.sock']);

@@ -11,8 +11,7 @@ import { PassThrough } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FOLDER_FILES } from '../../src/api/effective-spec.ts';
-import { LocalShell } from '../../src/host/local-shell.ts';
-import { DialError } from '../../src/host/shell.ts';
+import { DialError, type Shell } from '../../src/host/shell.ts';
 import { ConsoleHeldError, openConsole } from '../../src/streams/console.ts';
 import { followLog, LogAbsentError, MAX_LOG_BYTES, readLog } from '../../src/streams/logs.ts';
 import { attachTerminal } from '../../src/streams/terminal.ts';
@@ -21,16 +20,18 @@ import { vncProxy } from '../../src/streams/vnc.ts';
 import { type BareOptions, type BareQemu, startBareQemu } from '../guests/bare-qemu.ts';
 import { linuxGuest } from '../guests/linux.ts';
 import { writeTinyDisk } from '../guests/tiny.ts';
+import { testHost } from './support/stand-ins.ts';
 
-const shell = new LocalShell();
 const signal = new AbortController().signal;
 
+let shell: Shell;
 let root: string;
 let folder: string;
 let cleanup: (() => Promise<void>)[];
 
 beforeEach(async () => {
-  cleanup = [];
+  shell = testHost();
+  cleanup = [() => shell.close()];
   root = await mkdtemp(join(tmpdir(), 'streams-'));
   folder = await mkdtemp(join(root, 'a vm '));
 });
@@ -61,9 +62,9 @@ describe('the console', () => {
   async function holdElsewhere(): Promise<ChildProcess> {
     const script = `
       import { openConsole } from ${JSON.stringify(join(import.meta.dirname, '../../src/streams/console.ts'))};
-      import { LocalShell } from ${JSON.stringify(join(import.meta.dirname, '../../src/host/local-shell.ts'))};
+      import { testHost } from ${JSON.stringify(join(import.meta.dirname, 'support/stand-ins.ts'))};
       const who = { user: 'ann', pid: process.pid, from: 'desk' };
-      const { stream } = await openConsole(new LocalShell(), process.env.FOLDER, { signal: new AbortController().signal, who });
+      const { stream } = await openConsole(testHost(), process.env.FOLDER, { signal: new AbortController().signal, who });
       stream.resume();
       console.log('attached');
     `;

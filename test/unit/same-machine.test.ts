@@ -20,7 +20,7 @@ test('where its VMs lie: on the machine that was claimed, whatever answers now',
   expect(machineIDOf(hostOn('a'))).toBeUndefined();
 });
 
-test('those of one machine-id, and those of this machine that were never seen', () => {
+test('those of one machine-id, and those that were never seen behind the same address', () => {
   const here = hostOn('here', 'm1');
   const hosts = [
     here,
@@ -28,13 +28,14 @@ test('those of one machine-id, and those of this machine that were never seen', 
     hostOn('other', 'm2'),
     hostOn('new'),
     hostOn('way', undefined, undefined, ssh),
+    hostOn('door', undefined, undefined, { ...ssh, ssh: { ...ssh.ssh, port: 2222 } }),
   ];
   const names = (host: Host, machineID?: string) =>
     otherHostsOf(host, machineID, hosts).map(({ metadata }) => metadata.name);
   expect(names(here, 'm1')).toEqual(['far', 'new']);
-  expect(names(hostOn('far', 'm1', undefined, ssh), 'm1')).toEqual(['here']);
-  expect(names(hostOn('way', undefined, undefined, ssh))).toEqual([]);
-  expect(names(hostOn('clone', 'm1', undefined, { ...ssh, vmDir: '/vms-far' }), 'm1')).toEqual(['here']);
+  expect(names(hostOn('far', 'm1', undefined, ssh), 'm1')).toEqual(['here', 'way']);
+  expect(names(hostOn('way', undefined, undefined, ssh))).toEqual(['far']);
+  expect(names(hostOn('clone', 'm1', undefined, { ...ssh, vmDir: '/vms-far' }), 'm1')).toEqual(['here', 'way']);
 });
 
 test('the vmDirs of a Host are those of its VMs too', () => {

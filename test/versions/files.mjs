@@ -2,17 +2,18 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** @returns {{file: string, ssh: string, qemu: string, node: string, reason: string}[]} */
+/** @returns {{file: string, ssh: string, qemu: string, node: string, reason: string, sshReason: string}[]} */
 export function filesAgain() {
   return readFileSync(join(import.meta.dirname, 'files.md'), 'utf8')
     .split('\n')
     .filter((line) => line.startsWith('| `'))
     .map((line) => line.split('|').map((cell) => cell.trim()))
-    .map(([, name = '', ssh = '', qemu = '', node = '', reason = '']) => ({
+    .map(([, name = '', ssh = '', qemu = '', node = '', reason = '', sshReason = '']) => ({
       file: `test/e2e/${name.replaceAll('`', '')}.test.ts`,
       ssh,
       qemu,
       node,
       reason,
+      sshReason,
     }));
 }
