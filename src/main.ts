@@ -50,6 +50,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 const context: Context = {
   openSession: async (options) => (await import('./runtime.ts')).openSession(options),
+  defaultNamespace: async (options) => (await import('./runtime.ts')).defaultNamespace(options),
   machine: async () => (await import('./runtime.ts')).machine,
   serveMcp: async ({ store, loop, secrets, welcome }, limits, signal) => {
     servingMcp = true;

@@ -4,10 +4,12 @@ import { homedir } from 'node:os';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import type { Subscription } from 'rxjs';
 import { type Manifest, parseManifest } from './api/admission.ts';
-import { AlreadyExistsError, InvalidObjectError, messageOf } from './api/errors.ts';
+import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
 import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
 import type { GlobalOptions, LoopRole, LoopSupervisor, Machine, Session, SessionOptions } from './cli/session.ts';
+import { KUBERNETES } from './cli/session.ts';
+import { driveHosts } from './drive-hosts.ts';
 import { LocalShell } from './host/local-shell.ts';
 import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
@@ -18,6 +20,7 @@ import { SecretFolder } from './store/secret-folder.ts';
 import type { SecretStore } from './store/store.ts';
 
 export async function openSession(options: SessionOptions): Promise<Session> {
+  if (isInCluster(options)) return (await import('./cluster-session.ts')).openClusterSession(options);
   const storeDir = storeFolder(options);
   const store = await openFileStore({ dir: storeDir });
   try {
@@ -33,6 +36,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     store,
     secrets,
     storeDir,
+    storeName: storeDir,
     loop,
     shellFor: (host) => shells.of(host),
     tryLogin: (attempt) => shells.attempt(attempt),
@@ -43,6 +47,17 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       await store.close();
     },
   };
+}
+
+/** That of the kubeconfig's context. */
+export async function defaultNamespace(options: GlobalOptions): Promise<string | undefined> {
+  if (!isInCluster(options)) return undefined;
+  const { loadKubeConfig, namespaceOf } = await import('./kube/kube-config.ts');
+  return namespaceOf(loadKubeConfig(options));
+}
+
+function isInCluster({ store = process.env['QEMU_OPERATOR_STORE'] }: GlobalOptions): boolean {
+  return store === KUBERNETES;
 }
 
 /** This machine without its store: what a command may look at that must not make one. */
@@ -188,32 +203,14 @@ class FileStoreLoop implements LoopSupervisor {
     void this.#drive(lock);
   }
 
-  /** Loaded when it is run: a command that only reads the store does not wait for it. */
   async #drive(lock: { release(): void }): Promise<void> {
-    const [{ runController }, { QemuDriver }, { sweepPassing }] = await Promise.all([
-      import('./reconcile/controller.ts'),
-      import('./qemu/driver.ts'),
-      import('./remote/passing-hosts.ts'),
-    ]);
-    if (this.#lock !== lock) return;
-    const events$ = runController({
-      store: this.#store,
-      secrets: this.#secrets,
-      driverFor: (host) => {
-        const remote = this.#shells.remote(host);
-        if (remote === undefined) return new QemuDriver(this.#shells.of(host));
-        return new QemuDriver(remote, { connection: () => remote.seen(), connection$: remote.connection$ });
-      },
-    });
     const tell = (event: ControllerEvent) => {
       for (const listener of this.#listeners) listener(event);
     };
-    this.#subscription = events$.subscribe(tell);
-    this.#subscription.add(
-      sweepPassing({ store: this.#store, secrets: this.#secrets }, (error) =>
-        tell({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' }),
-      ),
-    );
+    const place = { store: this.#store, secrets: this.#secrets, shells: this.#shells };
+    const subscription = await driveHosts(place, tell);
+    if (this.#lock === lock) this.#subscription = subscription;
+    else subscription.unsubscribe();
   }
 
   stop(): void {

@@ -102,6 +102,7 @@ function nobody(): Context {
   return {
     openSession: never,
     machine: never,
+    defaultNamespace: never,
     serveMcp: never,
     runProgram: never,
     stdin: Readable.from([]),

@@ -17,7 +17,7 @@ export const USERS_VARIABLE = 'QEMU_OPERATOR_TEST_USERS';
 /** Folders whose entries are compared. What the product would write for this user is under them or in PLACES. */
 const FOLDERS = ['/tmp', '/var/tmp', '/run', '/var/lib', homedir()];
 
-/** Places of the product deeper than that. The cache keeps the guest's disk, its SSH server and Debian 13 between runs, and only that. */
+/** Places of the product deeper than that. The cache keeps the guest's disk, its SSH server, Debian 13 and the test cluster between runs, and only that. */
 const PLACES = [
   join(homedir(), '.config', 'qemu-operator'),
   join(homedir(), '.local', 'share', 'qemu-operator'),
@@ -27,7 +27,8 @@ const PLACES = [
   '/run/netns',
 ];
 
-const KEPT_IN_CACHE = /^(linux-x86_64-.*\.qcow2|dropbear-.*\.gz|debian-13-[0-9a-f]{12}|\.lock)$/;
+const KEPT_IN_CACHE =
+  /^(linux-x86_64-.*\.qcow2|dropbear-.*\.gz|debian-13-[0-9a-f]{12}|kubernetes-[0-9a-f]{12}|\.lock)$/;
 
 function entries(folder) {
   try {

@@ -6,7 +6,8 @@
  *   npm test -- --shared      others work on this machine and in this tree: what appears meanwhile is told, not failed
  *   npm test -- FILTER...     only test files whose path contains a filter
  *
- * What stays by design: node_modules, packages of the system, and the guest's disk in ~/.cache/qemu-operator.
+ * What stays by design: node_modules, packages of the system, and in ~/.cache/qemu-operator the guest's disk and the
+ * programs of the test cluster (kube-apiserver, etcd, kubectl, helm), which the first run builds with Go.
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';

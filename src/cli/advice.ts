@@ -9,7 +9,7 @@ export function commandWords({ invokedAs }: Context, { store }: { readonly store
 
 const WIDTH = 28;
 
-export function tellNextSteps(context: Context, { storeDir }: Session, words: string): void {
+export function tellNextSteps(context: Context, { storeName }: Session, words: string): void {
   const steps: readonly (readonly [string, string])[] = [
     ['console quickstart', 'its console; Ctrl-] leaves it'],
     ['get qvm', 'all machines'],
@@ -23,7 +23,7 @@ export function tellNextSteps(context: Context, { storeDir }: Session, words: st
   print(context, '');
   print(context, 'For an MCP client:');
   const [command, ...args] = context.argv0;
-  const server = { command, args: [...args, 'mcp', '--store', storeDir] };
+  const server = { command, args: [...args, 'mcp', '--store', storeName] };
   for (const line of JSON.stringify({ mcpServers: { qemu: server } }, undefined, 2).split('\n'))
     print(context, `    ${line}`);
 }

@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { RunProgram } from '../host/run-program.ts';
 import { InterruptedError } from './exit-codes.ts';
-import type { GlobalOptions, LoopRole, Machine, OpenSession, Session } from './session.ts';
+import type { GlobalOptions, LoopRole, Machine, OpenSession, Session, SessionOptions } from './session.ts';
 
 export interface McpOptions {
   readonly readOnly: boolean;
@@ -12,6 +12,8 @@ export interface McpOptions {
 
 export interface Context {
   readonly openSession: OpenSession;
+  /** The namespace of the objects where -n does not say it; undefined: `default`. */
+  readonly defaultNamespace: (options: GlobalOptions) => Promise<string | undefined>;
   readonly machine: () => Promise<Machine>;
   /** Serves the MCP tools on stdin and stdout until the client leaves or the signal aborts. */
   readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
@@ -50,11 +52,13 @@ export function tell(context: Context, line: string): void {
 /** Opens the store for as long as the work takes. */
 export async function withSession<T>(
   context: Context,
-  options: GlobalOptions,
+  options: SessionOptions,
   work: (session: Session) => Promise<T>,
   role: LoopRole = 'command',
 ): Promise<T> {
-  const session = await context.openSession({ store: options.store, vmDir: options.vmDir, role });
+  const { store, vmDir, kubeconfig, context: kubeContext, operatorNamespace, allowLocalHost } = options;
+  const place = { store, vmDir, kubeconfig, context: kubeContext, operatorNamespace, allowLocalHost };
+  const session = await context.openSession({ ...place, role });
   try {
     return await work(session);
   } finally {

@@ -1,7 +1,7 @@
 /** host trust and host credentials: how a host is known, and how it knows us. */
 import { quoteValue } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
-import { type Credentials, hostKeyWords, OPERATOR_NAMESPACE, type SshSpec } from '../api/host-ssh.ts';
+import { type Credentials, hostKeyWords, type SshSpec } from '../api/host-ssh.ts';
 import { keepCredentials, usersOf, withOwnCredentials } from '../store/host-credentials.ts';
 import { type Context, type Globals, print, tell, withSession } from './context.ts';
 import { CliError, EXIT, usageError } from './exit-codes.ts';
@@ -120,7 +120,8 @@ export async function replaceCredentials(
       await login.close();
     }
     const secret = await replaceIn(context, session, host, credentials);
-    print(context, `host/${name}: credentials replaced (Secret ${secret} in namespace ${OPERATOR_NAMESPACE})`);
+    const { operatorNamespace } = session.secrets;
+    print(context, `host/${name}: credentials replaced (Secret ${secret} in namespace ${operatorNamespace})`);
   });
 }
 

@@ -3,7 +3,7 @@
  * help comes at once.
  */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import type { Context, Declare } from './context.ts';
+import type { Context, Declare, Globals } from './context.ts';
 import { EndedWith, EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
 
 interface Entry {
@@ -187,10 +187,12 @@ function program(context: Context, version: string): Command {
     .version(version, '--version')
     .option(
       '--store <dir>',
-      'folder of the objects (QEMU_OPERATOR_STORE; else below your configuration folder)',
+      'folder of the objects, or kubernetes (QEMU_OPERATOR_STORE; else below your configuration folder)',
       folder,
     )
     .option('--vm-dir <dir>', 'where a Host localhost made now keeps its VMs (QEMU_OPERATOR_VM_DIR)', folder)
+    .option('--kubeconfig <file>', 'in a cluster: which kubeconfig (KUBECONFIG; else ~/.kube/config)')
+    .option('--context <name>', 'in a cluster: which context of the kubeconfig (else its current one)')
     .option('-n, --namespace <name>', 'namespace of the objects (default: "default")')
     .helpOption('-h, --help', 'show this help')
     .addHelpText('after', EXIT_CODES)
@@ -204,6 +206,10 @@ function program(context: Context, version: string): Command {
   for (const [name, { summary, group }] of Object.entries(COMMANDS)) {
     root.command(name).description(summary).helpGroup(group).configureHelp({ showGlobalOptions: true });
   }
+  root.hook('preAction', async () => {
+    const { namespace, ...options } = root.opts<Globals>();
+    if (namespace === undefined) root.setOptionValue('namespace', await context.defaultNamespace(options));
+  });
   root.hook('preSubcommand', (_root, command) => declare(command, context, version));
   return root;
 }

@@ -134,7 +134,7 @@ async function remove(context: Context, session: Session, options: QuickstartOpt
   else await deleteAndWait(context, session, [VM], { timeout: options.timeout });
   const { env } = context;
   print(context, 'What stays:');
-  print(context, `    ${session.storeDir}: the store, with Host localhost in it`);
+  print(context, `    ${session.storeName}: the store, with Host localhost in it`);
   print(context, `    ${host.spec.vmDir}: the folder for machines, with the marker ${MARKER_FILE}`);
   print(
     context,

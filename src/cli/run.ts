@@ -15,6 +15,8 @@ const LEVELS = ['debug', 'info', 'warn'] as const;
 interface RunOptions extends Globals {
   readonly logFormat?: Format;
   readonly logLevel: (typeof LEVELS)[number];
+  readonly operatorNamespace?: string;
+  readonly allowLocalHost?: boolean;
 }
 
 export const declareRun: Declare = (command, context) => {
@@ -26,9 +28,15 @@ export const declareRun: Declare = (command, context) => {
       ]),
     )
     .addOption(new Option('--log-level <level>', 'least important lines to print').choices(LEVELS).default('info'))
+    .option(
+      '--operator-namespace <name>',
+      'in a cluster: where the credentials of Hosts are kept (default: the namespace of the context)',
+    )
+    .option('--allow-local-host', 'in a cluster: a Host may be the machine that the operator runs on')
     .action(async (_options, self: Command) => run(context, self.optsWithGlobals<RunOptions>()));
   examples(command, [
     ['Run the controller until Ctrl-C; machines live on when it ends', 'run'],
+    ['Run it for the objects of a cluster', 'run --store kubernetes'],
     ['A second one on the same store stands by, and takes over when the first ends', 'run --log-format json'],
   ]);
 };
@@ -39,13 +47,13 @@ async function run(context: Context, options: RunOptions): Promise<void> {
 }
 
 async function serve(context: Context, session: Session, log: Log): Promise<void> {
-  const { loop, storeDir } = session;
+  const { loop, storeName } = session;
   loop.onEvent((event) => logEvent(log, event));
   const ended = followProblems(session.store, log);
-  const started = () => log.info({ store: storeDir, api: API_VERSION, pid: process.pid }, 'controller started');
+  const started = () => log.info({ store: storeName, api: API_VERSION, pid: process.pid }, 'controller started');
   if (loop.start() === 'here') started();
   else {
-    log.info({ store: storeDir }, 'another process runs the loop on this store: standing by');
+    log.info({ store: storeName }, 'another process runs the loop on this store: standing by');
     await loop.standBy(context.signal, started).catch((error: unknown) => {
       if (!context.signal.aborted) throw error;
     });

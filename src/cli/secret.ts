@@ -2,7 +2,6 @@
 import type { Command } from 'commander';
 import { MAX_SECRET_BYTES } from '../api/cloud-init.ts';
 import { NotFoundError } from '../api/errors.ts';
-import { OPERATOR_NAMESPACE } from '../api/host-ssh.ts';
 import { DEFAULT_NAMESPACE } from '../api/meta.ts';
 import { handOver } from '../store/host-credentials.ts';
 import { type Context, type Declare, examples, type Globals, print, withSession } from './context.ts';
@@ -57,7 +56,7 @@ async function setSecret(
   await withSession(context, options, async ({ store, secrets }) => {
     const namespace = options.namespace ?? DEFAULT_NAMESPACE;
     const outcome = await secrets.set({ namespace, name, key }, value);
-    if (namespace === OPERATOR_NAMESPACE) await handOver({ store, secrets }, name);
+    if (namespace === secrets.operatorNamespace) await handOver({ store, secrets }, name);
     print(context, `secret/${name} ${outcome} (key ${key}, ${value.length} bytes)`);
   });
 }

@@ -6,11 +6,18 @@ import type { Login, Shell } from '../host/shell.ts';
 import type { ControllerEvent } from '../reconcile/controller.ts';
 import type { SecretStore, Store } from '../store/store.ts';
 
+/** The word of --store for a cluster. */
+export const KUBERNETES = 'kubernetes';
+
 export interface GlobalOptions {
   /** Folder of the file store; absent: QEMU_OPERATOR_STORE, else the user's configuration folder. */
   readonly store?: string | undefined;
   /** vmDir of a `localhost` that is made now; absent: QEMU_OPERATOR_VM_DIR, else the first writable default. */
   readonly vmDir?: string | undefined;
+  /** Of a cluster: path of a kubeconfig; absent: by kubectl's rules. */
+  readonly kubeconfig?: string | undefined;
+  /** Of a cluster: which context of the kubeconfig; absent: its current one. */
+  readonly context?: string | undefined;
 }
 
 /** Who has the loop: a service that keeps it (`run`, `mcp`), or a command that has it until its work is done. */
@@ -19,13 +26,19 @@ export type LoopRole = 'run' | 'mcp' | 'command';
 export interface SessionOptions extends GlobalOptions {
   /** What this process is where it runs the loop; absent: a command. */
   readonly role?: LoopRole | undefined;
+  /** Of a cluster: where the credentials of Hosts are kept; absent: the namespace of this pod, else the usual one. */
+  readonly operatorNamespace?: string | undefined;
+  /** Of a cluster: whether a Host may be the machine that the operator runs on. */
+  readonly allowLocalHost?: boolean | undefined;
 }
 
 export interface Session {
   readonly store: Store;
   readonly secrets: SecretStore;
-  /** Folder of the store, for messages. */
+  /** Where this user's files beside the store lie. */
   readonly storeDir: string;
+  /** What --store names it by. */
+  readonly storeName: string;
   readonly loop: LoopSupervisor;
   /** Reaches the machine of a Host for streams. */
   readonly shellFor: (host: Host) => Shell;

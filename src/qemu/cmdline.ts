@@ -56,12 +56,8 @@ export function commandLine(input: CommandLineInput): string[] {
 
 /** The folder that a QEMU of ours runs from, whoever's it is; undefined for a process that was started otherwise. */
 export function vmFolderIn(argv: readonly string[]): string | undefined {
-  const at = argv.indexOf('-pidfile');
-  const pidfile = at < 0 ? '' : (argv[at + 1] ?? '');
-  if (!pidfile.endsWith(`/${FOLDER_FILES.pidfile}`)) return undefined;
-  const folder = pidfile.slice(0, -FOLDER_FILES.pidfile.length - 1);
-  const [, monitor] = monitors(folder);
-  return monitor !== undefined && argv.includes(monitor) ? folder : undefined;
+  const folder = argv[argv.indexOf('-pidfile') + 1]?.slice(0, -FOLDER_FILES.pidfile.length - 1);
+  return folder !== undefined && monitors(folder).every((word) => argv.includes(word)) ? folder : undefined;
 }
 
 /** QEMU's key=value lists take a comma as two. */

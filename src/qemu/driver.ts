@@ -53,6 +53,7 @@ const BLINDNESS: Readonly<Record<string, Blindness>> = {
   HostUnreachableError: 'HostUnreachable',
   ScriptTimeoutError: 'HostUnreachable',
   CredentialsInvalidError: 'CredentialsInvalid',
+  LocalNotAllowedError: 'LocalNotAllowed',
   HostKeyRefusedError: 'HostKeyChanged',
   JumpHostInvalidError: 'JumpHostInvalid',
 };

@@ -68,6 +68,7 @@ const WAY: Readonly<Record<Blindness, Way>> = {
   JumpHostInvalid: ['Unknown', 'Unknown', 'Unknown'],
   HostKeyChanged: ['True', 'False', 'Unknown'],
   CredentialsInvalid: ['True', 'True', 'False'],
+  LocalNotAllowed: ['Unknown', 'Unknown', 'Unknown'],
 };
 type Way = readonly [reachable: Status, verified: Status, valid: Status];
 type Status = Finding['status'];
@@ -75,7 +76,12 @@ type Status = Finding['status'];
 const UNASKED: Way = ['Unknown', 'Unknown', 'False'];
 
 /** Only a person mends these. A host that is away may come back by itself. */
-const LASTING: ReadonlySet<Blindness> = new Set(['HostKeyChanged', 'CredentialsInvalid', 'JumpHostInvalid']);
+const LASTING: ReadonlySet<Blindness> = new Set([
+  'HostKeyChanged',
+  'CredentialsInvalid',
+  'JumpHostInvalid',
+  'LocalNotAllowed',
+]);
 
 function unseenFindings(host: Host, { reason, message, unasked }: Extract<Look, { kind: 'cannot-see' }>): Finding[] {
   const [reachable, verified, valid] = unasked === true ? UNASKED : WAY[reason];

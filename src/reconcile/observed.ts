@@ -23,7 +23,8 @@ export type Blindness =
   | 'HostNotReady'
   | 'CredentialsInvalid'
   | 'HostKeyChanged'
-  | 'JumpHostInvalid';
+  | 'JumpHostInvalid'
+  | 'LocalNotAllowed';
 
 /** Whom the connection to a host behind SSH speaks to. */
 export interface SeenConnection {

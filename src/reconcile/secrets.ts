@@ -14,6 +14,7 @@ import { blocked, type Decision, type SeenSecret, type Subject } from './decisio
 import { EffectError } from './driver.ts';
 
 export const NO_SECRETS: SecretReader = {
+  operatorNamespace: '',
   read: async () => undefined,
   setCommand: () => 'this controller was given no Secrets',
   follow: () => () => undefined,

@@ -101,14 +101,14 @@ function decideSoftStop(
   if (left > 0) {
     const end = mode === 'Soft' && untilMs > seen.at + left ? 'waits for it' : `quits at ${clockTime(seen.at + left)}`;
     return {
-      waitMs: sinceAsked >= RESEND_MS ? 0 : Math.min(left, RESEND_MS - sinceAsked),
+      waitMs: Math.max(0, Math.min(left, RESEND_MS - sinceAsked)),
       reason: 'Stopping',
       words: `the guest is powering down, QEMU ${end}`,
     };
   }
   if (mode === 'TrySoft') return undefined;
   return {
-    waitMs: sinceAsked >= RESEND_IGNORED_MS ? 0 : Math.min(RESEND_IGNORED_MS - sinceAsked, untilMs - seen.at),
+    waitMs: Math.max(0, Math.min(RESEND_IGNORED_MS - sinceAsked, untilMs - seen.at)),
     reason: 'GuestIgnoresPowerdown',
     words: `the guest has ignored the power button since ${clockTime(marker.at)} and powerOff.mode is Soft; powerState: ForcedOff ends it`,
   };

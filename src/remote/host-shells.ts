@@ -11,15 +11,45 @@ import type { SecretReader, Store } from '../store/store.ts';
 import { RemoteShell, type Source, type Ways } from './remote-shell.ts';
 import { JumpHostInvalidError, type Remote, secretCredentials } from './ssh-routes.ts';
 
+/** This machine is no host: the operator of a cluster runs wherever the cluster puts it. */
+class LocalNotAllowedError extends HostUnreachableError {
+  override name = 'LocalNotAllowedError';
+}
+
+class NoLocalShell extends LocalShell {
+  override async run(): Promise<never> {
+    throw new LocalNotAllowedError(
+      'spec.local is the machine that the operator runs on: reach the host by spec.ssh, or start the operator with --allow-local-host',
+    );
+  }
+}
+
+export interface HostShellsOptions {
+  /**
+   * For the operator of a cluster: of its own machine nothing serves, neither as a Host nor its user's keys, agent and
+   * ssh_config.
+   */
+  readonly isolated?: boolean;
+  /** Whether this machine may be a Host all the same. */
+  readonly allowLocal?: boolean;
+}
+
 export class HostShells implements Ways {
   readonly #store: Store;
   readonly #secrets: SecretReader;
-  readonly #local = new LocalShell();
+  readonly #local: LocalShell;
+  readonly isolated: boolean;
   readonly #remote = new Map<string, RemoteShell>();
 
-  constructor(store: Store, secrets: SecretReader) {
+  constructor(
+    store: Store,
+    secrets: SecretReader,
+    { isolated = false, allowLocal = !isolated }: HostShellsOptions = {},
+  ) {
     this.#store = store;
     this.#secrets = secrets;
+    this.isolated = isolated;
+    this.#local = allowLocal ? new LocalShell() : new NoLocalShell();
   }
 
   of(host: Host): Shell {

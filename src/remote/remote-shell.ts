@@ -33,6 +33,8 @@ export interface Source {
 export interface Ways {
   /** The Host through which it is reached. @throws JumpHostInvalidError where the way is none */
   jumpOf(remote: Remote): Promise<Shell | undefined>;
+  /** Nothing of this machine's user serves: neither keys, nor an agent, nor ssh_config. */
+  readonly isolated: boolean;
   /** The hops that ~/.ssh/config names, the nearest first. */
   hops(jumps: readonly SshJump[]): Shell | undefined;
 }
@@ -138,7 +140,8 @@ export class RemoteShell implements Shell, Login {
       import('../host/ssh-shell.ts'),
       import('../host/ssh-config.ts'),
     ]);
-    const config = await readSshConfig(remote.ssh.address, AbortSignal.timeout(CONFIG_MS));
+    const { isolated } = this.#ways;
+    const config = isolated ? undefined : await readSshConfig(remote.ssh.address, AbortSignal.timeout(CONFIG_MS));
     const nearer = jump ?? this.#through;
     if (nearer === undefined && config?.hasProxyCommand === true)
       throw new JumpHostInvalidError(
@@ -146,6 +149,7 @@ export class RemoteShell implements Shell, Login {
       );
     const route = routeOf({
       remote,
+      isolated,
       config,
       jump: nearer ?? this.#ways.hops(config?.jumps ?? []),
       forgetKeys: this.#source.forgetKeys,

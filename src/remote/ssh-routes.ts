@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { messageOf } from '../api/errors.ts';
-import { type Credentials, OPERATOR_NAMESPACE, type SshSpec } from '../api/host-ssh.ts';
+import type { Credentials, SshSpec } from '../api/host-ssh.ts';
 import { HostUnreachableError, type Shell } from '../host/shell.ts';
 import type { SshConfig } from '../host/ssh-config.ts';
 import { CredentialsInvalidError, type SshCredentials, type SshIdentity, type SshRoute } from '../host/ssh-route.ts';
@@ -32,11 +32,13 @@ export interface RouteOptions {
   readonly accept: (key: string) => Promise<void>;
   readonly jump?: Pick<Shell, 'dialTcp'> | undefined;
   readonly forgetKeys?: boolean | undefined;
+  /** Files and the agent of this machine's user are not for this Host. */
+  readonly isolated?: boolean | undefined;
 }
 
 const DEFAULT_PORT = 22;
 
-export function routeOf({ remote, config, credentials, accept, jump, forgetKeys }: RouteOptions): SshRoute {
+export function routeOf({ remote, config, credentials, accept, jump, forgetKeys, isolated }: RouteOptions): SshRoute {
   const { name, ssh, areGiven = false } = remote;
   const from = areGiven ? 'the given credentials' : `Secret ${ssh.credentialsSecretRef?.name ?? name}`;
   return {
@@ -44,6 +46,7 @@ export function routeOf({ remote, config, credentials, accept, jump, forgetKeys 
     ...loginOf(ssh, config),
     credentials: async () => {
       const kept = await credentials();
+      if (isolated === true) refuseFiles(kept, from);
       return kept === undefined ? ownCredentials(config) : keptCredentials(kept, from);
     },
     hostKeys: {
@@ -58,12 +61,26 @@ export function routeOf({ remote, config, credentials, accept, jump, forgetKeys 
   };
 }
 
+/** @throws CredentialsInvalidError where only this machine would have what is needed */
+function refuseFiles(kept: Credentials | undefined, from: string): void {
+  if (kept === undefined)
+    throw new CredentialsInvalidError(
+      'spec.ssh.credentialsSecretRef is absent: in a cluster the operator has no keys of its own',
+      [],
+    );
+  if (kept['ssh-privatekey-path'] !== undefined && kept['ssh-privatekey'] === undefined)
+    throw new CredentialsInvalidError(
+      `ssh-privatekey-path of ${from} names a file of the operator's: put the key itself in ssh-privatekey`,
+      [],
+    );
+}
+
 /** @throws CredentialsInvalidError where the Secret has none */
 export async function secretCredentials(secrets: SecretReader, name: string): Promise<Credentials> {
   const found = await readCredentials(secrets, name);
   if (Object.keys(found).some((key) => key !== 'passphrase')) return found;
   throw new CredentialsInvalidError(
-    `Secret ${name} in namespace ${OPERATOR_NAMESPACE} has none of password, ssh-privatekey and ssh-privatekey-path; set them: host credentials`,
+    `Secret ${name} in namespace ${secrets.operatorNamespace} has none of password, ssh-privatekey and ssh-privatekey-path; set them: host credentials`,
     [],
   );
 }

@@ -4,7 +4,7 @@
  */
 import { AlreadyExistsError } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
-import { CREDENTIAL_KEYS, type Credentials, OPERATOR_NAMESPACE } from '../api/host-ssh.ts';
+import { CREDENTIAL_KEYS, type Credentials } from '../api/host-ssh.ts';
 import type { SecretReader, SecretStore, Store } from './store.ts';
 
 /** Key of the mark: when the Secret was made with the Host of its name. */
@@ -21,7 +21,7 @@ export interface CredentialsPlace {
 export async function readCredentials(secrets: SecretReader, name: string): Promise<Credentials> {
   const values = await Promise.all(
     CREDENTIAL_KEYS.map(
-      async (key) => [key, await secrets.read({ namespace: OPERATOR_NAMESPACE, name, key })] as const,
+      async (key) => [key, await secrets.read({ namespace: secrets.operatorNamespace, name, key })] as const,
     ),
   );
   return Object.fromEntries(values.filter(([, value]) => value !== undefined));
@@ -30,9 +30,9 @@ export async function readCredentials(secrets: SecretReader, name: string): Prom
 /** Replaces all credentials of the Secret: what stays of the former ones is nothing. */
 export async function keepCredentials(secrets: SecretStore, name: string, credentials: Credentials): Promise<void> {
   for (const [key, value] of Object.entries(credentials))
-    await secrets.set({ namespace: OPERATOR_NAMESPACE, name, key }, value);
+    await secrets.set({ namespace: secrets.operatorNamespace, name, key }, value);
   for (const key of CREDENTIAL_KEYS.filter((one) => !(one in credentials)))
-    await secrets.delete({ namespace: OPERATOR_NAMESPACE, name }, key);
+    await secrets.delete({ namespace: secrets.operatorNamespace, name }, key);
 }
 
 /** The Hosts that log in with a Secret. */
@@ -53,7 +53,7 @@ export async function withOwnCredentials<T>(
 ): Promise<T> {
   await refuseForeign(place, host);
   try {
-    const mark = { namespace: OPERATOR_NAMESPACE, name: host, key: MARK };
+    const mark = { namespace: place.secrets.operatorNamespace, name: host, key: MARK };
     await place.secrets.set(mark, Buffer.from(new Date().toISOString()));
     await keepCredentials(place.secrets, host, credentials);
     return await makeHost();
@@ -65,23 +65,24 @@ export async function withOwnCredentials<T>(
 }
 
 async function refuseForeign(place: CredentialsPlace, host: string): Promise<void> {
-  const what = `Secret ${host} in namespace ${OPERATOR_NAMESPACE}`;
+  const namespace = place.secrets.operatorNamespace;
+  const what = `Secret ${host} in namespace ${namespace}`;
   const others = (await usersOf(place, host)).map(({ metadata }) => metadata.name).filter((name) => name !== host);
   if (others.length > 0)
     throw new AlreadyExistsError(
       `${what} is how Host ${others.join(', ')} logs in, and would be replaced: give this Host another name`,
     );
-  const keys = (await place.secrets.list(OPERATOR_NAMESPACE)).filter(({ name }) => name === host);
+  const keys = (await place.secrets.list(namespace)).filter(({ name }) => name === host);
   if (keys.length > 0 && !keys.some(({ key }) => key === MARK))
     throw new AlreadyExistsError(
-      `${what} exists and was made by a person: give this Host another name, or delete it first: qemu-operator secret delete ${host} -n ${OPERATOR_NAMESPACE}`,
+      `${what} exists and was made by a person: give this Host another name, or delete it first: qemu-operator secret delete ${host} -n ${namespace}`,
     );
 }
 
 /** Of a Host that is gone: deletes the Secret that was made with it, unless another Host names it. */
 export async function forgetOwnCredentials(place: CredentialsPlace, host: string): Promise<void> {
   const { store, secrets } = place;
-  const secret = { namespace: OPERATOR_NAMESPACE, name: host };
+  const secret = { namespace: secrets.operatorNamespace, name: host };
   if ((await secrets.read({ ...secret, key: MARK })) === undefined) return;
   if ((await store.get('Host', { name: host })) !== undefined || (await usersOf(place, host)).length > 0) return;
   // The mark goes last: what is left of an end in the middle is found again.
@@ -92,9 +93,9 @@ export async function forgetOwnCredentials(place: CredentialsPlace, host: string
 /** The same for all Hosts that are gone, however they went. */
 export async function forgetLeftCredentials(place: CredentialsPlace, now: number): Promise<void> {
   const { secrets } = place;
-  for (const { name, key } of await secrets.list(OPERATOR_NAMESPACE)) {
+  for (const { name, key } of await secrets.list(secrets.operatorNamespace)) {
     if (key !== MARK) continue;
-    const madeAt = await secrets.read({ namespace: OPERATOR_NAMESPACE, name, key });
+    const madeAt = await secrets.read({ namespace: secrets.operatorNamespace, name, key });
     const age = now - Date.parse(Buffer.from(madeAt ?? '').toString('utf8'));
     // A clock that was set back makes it no younger.
     if (Math.abs(age) > BEFORE_ITS_HOST_MS) await forgetOwnCredentials(place, name);
@@ -104,5 +105,5 @@ export async function forgetLeftCredentials(place: CredentialsPlace, now: number
 /** A person sets values of a Secret: one that a Host left becomes theirs. */
 export async function handOver({ store, secrets }: CredentialsPlace, name: string): Promise<void> {
   if ((await store.get('Host', { name })) !== undefined) return;
-  await secrets.delete({ namespace: OPERATOR_NAMESPACE, name }, MARK);
+  await secrets.delete({ namespace: secrets.operatorNamespace, name }, MARK);
 }

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { type Manifest, parseManifest, readSpec, validateUpdate } from '../api/admission.ts';
 import { ConflictError, ForbiddenError, InvalidObjectError, oneLine, quoteValue } from '../api/errors.ts';
-import { KIND_INFO, type SpecOf } from '../api/kinds.ts';
+import { KIND_INFO, type SpecOf, type StatusOf } from '../api/kinds.ts';
 import {
   ANNOTATIONS,
   API_VERSION,
@@ -133,6 +133,16 @@ export function deleted(before: StoredObject): StoredObject {
   }
   const deletionTimestamp = new Date().toISOString();
   return { ...before, metadata: { ...metadata, deletionTimestamp, generation: metadata.generation + 1 } };
+}
+
+/** The status as it is kept. @throws InvalidObjectError */
+export function admittedStatus<K extends Kind>(kind: K, { name }: ObjectRef, status: StatusOf<K>): unknown {
+  const result = KIND_INFO[kind].status.safeParse(plainJson(status));
+  if (result.success) return plainJson(result.data);
+  throw new InvalidObjectError(
+    `The status of ${kind} ${quoteValue(name)}`,
+    result.error.issues.map(({ path, message }) => ({ field: ['status', ...path].map(String).join('.'), message })),
+  );
 }
 
 /** @throws ConflictError where the object is no longer the one the caller read */

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import type { z } from 'zod';
 import { MAX_SECRET_BYTES, type SecretRef } from '../api/cloud-init.ts';
 import { type FieldIssue, InvalidObjectError, messageOf, quoteValue, StoreUnavailableError } from '../api/errors.ts';
+import { OPERATOR_NAMESPACE } from '../api/host-ssh.ts';
 import { DEFAULT_NAMESPACE } from '../api/meta.ts';
 import { label, secretKey, subdomain } from '../api/schema.ts';
 import type { SecretEntry, SecretStore } from './store.ts';
@@ -20,6 +21,7 @@ const MAX_BYTES = 1024 * 1024;
 const QUIET_MS = 50;
 
 export class SecretFolder implements SecretStore {
+  readonly operatorNamespace = OPERATOR_NAMESPACE;
   readonly #folder: string;
 
   /** @param folder exists, with mode 0700 */

@@ -148,6 +148,8 @@ export interface ControllerLock {
 
 /** Secrets, for who needs a value: the loop at a look (for its digest) and at a launch. */
 export interface SecretReader {
+  /** Where the credentials of Hosts are kept. */
+  readonly operatorNamespace: string;
   /** undefined: there is no such Secret, or no such key in it. */
   read(ref: SecretRef): Promise<Uint8Array | undefined>;
   /** The command that sets it, for people. */

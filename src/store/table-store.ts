@@ -1,14 +1,15 @@
 /** The Store contract over an ObjectTable. Where manifests stand beside it, they take part in each write as Sources. */
 import type { Manifest } from '../api/admission.ts';
-import { AlreadyExistsError, ConflictError, InvalidObjectError, NotFoundError, quoteValue } from '../api/errors.ts';
+import { AlreadyExistsError, ConflictError, NotFoundError } from '../api/errors.ts';
 import { KIND_INFO, type ObjectOf, type StatusOf } from '../api/kinds.ts';
 import { KINDS, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
 import { ChangeFeed, type FeedTimes } from './change-feed.ts';
 import type { Database } from './database.ts';
-import { fingerprint, plainJson } from './merge.ts';
+import { fingerprint } from './merge.ts';
 import { ObjectCache } from './object-cache.ts';
 import { readObject, refOf } from './object-reader.ts';
 import {
+  admittedStatus,
   asked,
   checkPreconditions,
   deleted,
@@ -171,16 +172,10 @@ export class TableStore implements Store {
     status: StatusOf<K>,
     preconditions: Preconditions & { readonly uid: string },
   ): Promise<ObjectOf<K>> {
-    const result = KIND_INFO[kind].status.safeParse(plainJson(status));
-    if (!result.success) {
-      throw new InvalidObjectError(
-        `The status of ${kind} ${quoteValue(ref.name)}`,
-        result.error.issues.map(({ path, message }) => ({ field: ['status', ...path].map(String).join('.'), message })),
-      );
-    }
+    const admitted = admittedStatus(kind, ref, status);
     return this.#write(false, () => {
       const before = this.#require(kind, normalRef(kind, ref), preconditions);
-      return seen<K>(this.#table.update(before, { ...before, status: plainJson(result.data) }));
+      return seen<K>(this.#table.update(before, { ...before, status: admitted }));
     });
   }
 

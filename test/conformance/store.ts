@@ -17,6 +17,8 @@ import { storeModelProperty } from './store-model.ts';
 /** Opened with a history of 50 changes and a bookmark every 100 ms. */
 export interface OpenStore {
   readonly store: Store;
+  /** Where its history is not of so many changes: forgets all up to now. */
+  readonly forget?: () => Promise<void>;
   close(): Promise<void>;
 }
 
@@ -168,6 +170,10 @@ export function describeStore(name: string, open: () => Promise<OpenStore>): voi
           store.patch('VirtualMachine', at('web-1'), { spec: { vcpus: 4 } }, preconditions);
         await expect(patch({ resourceVersion: made.metadata.resourceVersion })).rejects.toThrow(ConflictError);
         await expect(patch({ uid: 'another' })).rejects.toThrow(ConflictError);
+        const label = (preconditions: object) =>
+          store.patch('VirtualMachine', at('web-1'), { metadata: { labels: { a: '1' } } }, preconditions);
+        await expect(label({ resourceVersion: made.metadata.resourceVersion })).rejects.toThrow(ConflictError);
+        await expect(label({ uid: 'another' })).rejects.toThrow(ConflictError);
         expect((await store.get('VirtualMachine', at('web-1')))?.spec.vcpus).toBe(3);
         await patch({ uid: made.metadata.uid });
       });
@@ -227,6 +233,10 @@ export function describeStore(name: string, open: () => Promise<OpenStore>): voi
         const set = (ref: object, status: object, who = uid) =>
           store.updateStatus('VirtualMachine', { ...at('web-1'), ...ref }, status, { uid: who });
         await expect(set({}, { phase: 'Running' }, 'another')).rejects.toThrow(ConflictError);
+        await store.patch('VirtualMachine', at('web-1'), { spec: { vcpus: 3 } });
+        const { resourceVersion } = made.metadata;
+        const stale = store.updateStatus('VirtualMachine', at('web-1'), { phase: 'Running' }, { uid, resourceVersion });
+        await expect(stale).rejects.toThrow(ConflictError);
         await expect(set({ name: 'nobody' }, { phase: 'Running' })).rejects.toThrow(NotFoundError);
         await expect(set({}, { phase: 'Dancing' })).rejects.toThrow(InvalidObjectError);
         const lenient = await set({}, { phase: 'Running', ofANewerVersion: 1 });
@@ -377,6 +387,7 @@ export function describeStore(name: string, open: () => Promise<OpenStore>): voi
         for (let vcpus = 1; vcpus <= 60; vcpus += 1) {
           await store.patch('VirtualMachine', at('a'), { spec: { vcpus } });
         }
+        await opened.forget?.();
         const from = (resourceVersion: string) =>
           take(store.watch('VirtualMachine', { resourceVersion, signal: stop.signal }), 1);
         await expect(from(made.metadata.resourceVersion)).rejects.toThrow(ExpiredError);

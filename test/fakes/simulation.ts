@@ -35,6 +35,7 @@ export class Simulation {
   /** What the only Secret holds; undefined: there is none. */
   secret: string | undefined;
   readonly secrets: { -readonly [F in keyof SecretReader]: SecretReader[F] } = {
+    operatorNamespace: '',
     read: async () => (this.secret === undefined ? undefined : Buffer.from(this.secret)),
     setCommand: ({ name, key }) => `set ${name} ${key}`,
     follow: () => () => undefined,

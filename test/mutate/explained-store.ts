@@ -49,7 +49,7 @@ const TABLE = explain('src/store/object-table.ts', [
   ],
   ['if (before === after)', 'Equivalent: a shorter way to the same.'],
   [
-    'encodeObject(before) !==',
+    'const seen = encodeObject(before) !==',
     'Equivalent: a shorter way to the same.',
     'encodeObject(before) !== encodeObject(after)',
     'true',

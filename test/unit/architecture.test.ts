@@ -81,7 +81,7 @@ const OWNED: readonly { specifier: RegExp; owner: RegExp; advice: string }[] = [
     advice: 'only host/ssh-client.ts knows ssh2: take a Shell as a parameter',
   },
   {
-    specifier: /^@kubernetes\//,
+    specifier: /^(@kubernetes\/|undici$)/,
     owner: /^kube\//,
     advice: 'only kube/ knows the Kubernetes client: use the Store contract',
   },

@@ -196,10 +196,13 @@ table('deletion', [
 ]);
 
 test('a disk that another VM has as well stays, and the sentence says so', () => {
-  const sharedDisks = new Map([[ROOT, 'default/b']]);
+  const sharedDisks = new Map([
+    [ROOT, 'default/b'],
+    ['/data/c.raw', 'default/c'],
+  ]);
   expect(decide(subject(deleted({ process: GONE, seen: { sharedDisks } })))).toMatchObject({
-    action: { type: 'remove-files', keep: [ROOT] },
-    message: `removing the files of the VM, but not ${ROOT}, which is a disk of VM default/b as well`,
+    action: { type: 'remove-files', keep: [ROOT, '/data/c.raw'] },
+    message: `removing the files of the VM, but not ${ROOT}, which is a disk of VM default/b as well, nor /data/c.raw, which is a disk of VM default/c as well`,
   });
 });
 

@@ -1,0 +1,40 @@
+/** The loop of a process: every Host of a store, driven by real QEMU. */
+import type { Subscription } from 'rxjs';
+import { messageOf } from './api/errors.ts';
+import type { ControllerEvent } from './reconcile/controller.ts';
+import type { HostShells } from './remote/host-shells.ts';
+import type { SecretStore, Store } from './store/store.ts';
+
+export interface LoopPlace {
+  readonly store: Store;
+  readonly secrets: SecretStore;
+  readonly shells: HostShells;
+}
+
+/** Loaded when it is run: a command that only reads the store does not wait for it. */
+export async function driveHosts(
+  { store, secrets, shells }: LoopPlace,
+  tell: (event: ControllerEvent) => void,
+): Promise<Subscription> {
+  const [{ runController }, { QemuDriver }, { sweepPassing }] = await Promise.all([
+    import('./reconcile/controller.ts'),
+    import('./qemu/driver.ts'),
+    import('./remote/passing-hosts.ts'),
+  ]);
+  const events$ = runController({
+    store,
+    secrets,
+    driverFor: (host) => {
+      const remote = shells.remote(host);
+      if (remote === undefined) return new QemuDriver(shells.of(host));
+      return new QemuDriver(remote, { connection: () => remote.seen(), connection$: remote.connection$ });
+    },
+  });
+  const subscription = events$.subscribe(tell);
+  subscription.add(
+    sweepPassing({ store, secrets }, (error) =>
+      tell({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' }),
+    ),
+  );
+  return subscription;
+}
