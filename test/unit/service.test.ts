@@ -21,7 +21,7 @@ describe('units', () => {
   test('the controller runs on the chosen store, and its end leaves QEMU alone', () => {
     const [controller] = unitFiles(PLAN);
     expect(line(controller?.text ?? '', 'ExecStart')).toBe(
-      'ExecStart=/usr/bin/node --max-semi-space-size=1 --optimize-for-size /usr/lib/qemu-operator/dist/bin.js ' +
+      'ExecStart=/usr/bin/node --max-semi-space-size=1 --optimize-for-size --v8-pool-size=1 /usr/lib/qemu-operator/dist/bin.js ' +
         '--store /etc/qemu-operator run --log-format json',
     );
     expect(controller?.text).toContain('\nKillMode=process\n');
