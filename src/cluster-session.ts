@@ -14,6 +14,7 @@ import type { ControllerEvent } from './reconcile/controller.ts';
 import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
+import { recordEvents } from './store/kube-events.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore } from './store/kube-store.ts';
 
@@ -73,19 +74,26 @@ class OperatorLoop implements LoopSupervisor {
   readonly #place: LoopPlace;
   readonly #leases: ReplicaLeases;
   readonly #owned$ = new ReplaySubject<Owns>(1);
+  readonly #ended = new AbortController();
+  readonly #transport: KubeTransport;
+  #owns: Owns = () => false;
   readonly #listeners: ((event: ControllerEvent) => void)[] = [];
   #state: 'before' | 'running' | 'ended' = 'before';
   #subscription: Subscription | undefined;
 
   constructor(place: LoopPlace, { transport, namespace }: { transport: KubeTransport; namespace: string }) {
     this.#place = { ...place, owned$: this.#owned$ };
+    this.#transport = transport;
     this.#leases = new ReplicaLeases({
       transport,
       namespace,
       application: 'qemu-operator',
       name: hostname(),
-      onChange: (live) => this.#owned$.next(ownedBy(this.#leases.id, live)),
-      onFailure: (error) => this.#tell({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' }),
+      onChange: (live) => {
+        this.#owns = ownedBy(this.#leases.id, live);
+        this.#owned$.next(this.#owns);
+      },
+      onFailure: (error) => this.#failed(error),
     });
   }
 
@@ -113,12 +121,26 @@ class OperatorLoop implements LoopSupervisor {
 
   async #drive(): Promise<void> {
     this.#state = 'running';
+    void recordEvents(
+      {
+        store: this.#place.store,
+        transport: this.#transport,
+        instance: this.#leases.id,
+        owns: (hostName) => this.#owns(hostName),
+        onFailure: (error) => this.#failed(error),
+      },
+      this.#ended.signal,
+    );
     const [subscription] = await Promise.all([
       driveHosts(this.#place, (event) => this.#tell(event)),
       this.#leases.start(),
     ]);
     if (this.running) this.#subscription = subscription;
     else subscription.unsubscribe();
+  }
+
+  #failed(error: unknown): void {
+    this.#tell({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
   }
 
   #tell(event: ControllerEvent): void {
@@ -131,6 +153,7 @@ class OperatorLoop implements LoopSupervisor {
 
   stop(): void {
     this.#state = 'ended';
+    this.#ended.abort();
     this.#subscription?.unsubscribe();
     this.#subscription = undefined;
   }
