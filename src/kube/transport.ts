@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { RequestOptions } from 'node:https';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
 import { KubeConfigError, KubeStatusError, KubeUnreachableError, type StatusCause } from './kube-error.ts';
@@ -41,6 +42,7 @@ export interface KubeRequest {
 /** Connections at once for what is no watch. */
 const CONNECTIONS = 8;
 const CONNECT_MS = 10_000;
+const CLOSING_MS = 1_000;
 const TIMEOUT_MS = 15_000;
 const WATCH_IDLE_MS = 120_000;
 /** Enough of a page that a proxy gave instead of a Status. */
@@ -87,10 +89,17 @@ export class KubeTransport {
     });
   }
 
+  /** Watches are ended by whoever began them; what else is under way has a moment to end by itself. */
   async close(): Promise<void> {
     const pools = this.#pools;
     this.#pools = undefined;
-    await Promise.allSettled([pools?.calls.destroy(), pools?.watches.destroy()]);
+    if (pools === undefined) return;
+    const all = [pools.calls, pools.watches];
+    await Promise.race([
+      Promise.allSettled(all.map((pool) => pool.close())),
+      sleep(CLOSING_MS, undefined, { ref: false }),
+    ]);
+    await Promise.allSettled(all.map((pool) => pool.destroy()));
   }
 
   /** Credentials may have been rotated, and client-node keeps those of an exec plugin until they say they expire. */
