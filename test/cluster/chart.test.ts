@@ -119,6 +119,34 @@ describe.each(['default', ...VALUES])('the operator chart with values %s', (file
   });
 });
 
+type Labels = Readonly<Record<string, string>>;
+
+interface Selecting {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly labels: Labels };
+  readonly spec: {
+    readonly selector?: Labels & { readonly matchLabels?: Labels };
+    readonly podSelector?: { readonly matchLabels: Labels };
+    readonly template?: { readonly metadata: { readonly labels: Labels } };
+  };
+}
+
+test('what selects pods finds those of the operator and no others', async () => {
+  const words = ['template', RELEASE, OPERATOR_CHART, ...valuesOf('everything-values.yaml')];
+  const objects = documents(await cluster.helm(words)) as unknown as Selecting[];
+  const labelsOf = (wanted: string) => objects.find(({ kind }) => kind === wanted)?.metadata.labels ?? {};
+  const pods = objects.find(({ kind }) => kind === 'Deployment')?.spec.template?.metadata.labels ?? {};
+  const selectorOf = (wanted: string) => {
+    const { selector, podSelector } = objects.find(({ kind }) => kind === wanted)?.spec ?? {};
+    return podSelector?.matchLabels ?? selector?.matchLabels ?? selector;
+  };
+  for (const kind of ['Deployment', 'Service', 'PodDisruptionBudget', 'NetworkPolicy']) {
+    expect(pods).toMatchObject(selectorOf(kind) ?? { missing: kind });
+    expect(labelsOf('Pod')).not.toMatchObject(selectorOf(kind) ?? {});
+  }
+  expect(labelsOf('Service')).toMatchObject(selectorOf('ServiceMonitor') ?? { missing: 'ServiceMonitor' });
+});
+
 const HOSTS: Readonly<Record<string, number>> = {
   default: 0,
   'everything-values.yaml': 2,

@@ -1,7 +1,7 @@
 /** The product's charts on a test cluster, and what the operator's pod is told there. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MAIN, Running } from '../../e2e/support/cli-rig.ts';
 import type { OnFinished } from '../../e2e/support/rig.ts';
@@ -46,32 +46,59 @@ export async function podTemplate(cluster: TestCluster): Promise<Pod> {
 /** Ports of a pod are its own; those of this machine are not. */
 const ADDRESSES = /^--(metrics|health-probe)-bind-address=/;
 
-/** The one container of a pod as a process of this machine: its words, and nothing but a token of its ServiceAccount. */
+/** A root file system that cannot be written, and what the kubelet mounts for a ServiceAccount; nobody else sees them. */
+const MOUNTS = `set -e
+mount -t tmpfs -o mode=755 none /run
+mkdir -p /run/secrets/kubernetes.io
+cp -r "$1" /run/secrets/kubernetes.io/serviceaccount
+mount -o remount,bind,ro /
+shift
+exec "$@"`;
+
+/** The one container of a pod as a process of this machine: its words and mounts, and a token of its ServiceAccount. */
 export async function runPod(onFinished: OnFinished, cluster: TestCluster, { spec }: Pod): Promise<Running> {
   const [{ command, args, env = [] }] = spec.containers;
   if (command.join(' ') !== 'qemu-operator') throw new Error(`the container runs ${command.join(' ')}`);
-  const token = await cluster.kubectl(['create', 'token', spec.serviceAccountName, '-n', NAMESPACE]);
-  const kubeconfig = cluster.writeKubeconfig('pod.kubeconfig', { token: token.trim() }, NAMESPACE);
-  const home = cluster.path('pod');
-  mkdirSync(home, { recursive: true, mode: 0o500 });
+  const { hostname, port } = new URL(cluster.server);
   const run = Object.entries(process.env).filter(([name]) => name.startsWith('QEMU_OPERATOR_TEST'));
   const own = env.map(({ name, value }) => [name, value]);
-  const child = spawn(process.execPath, [MAIN, ...args.filter((word) => !ADDRESSES.test(word))], {
-    cwd: '/',
-    env: {
-      ...Object.fromEntries([...run, ...own]),
-      PATH: process.env['PATH'] ?? '',
-      HOME: home,
-      KUBECONFIG: kubeconfig,
+  const child = spawn(
+    'unshare',
+    [
+      '--mount',
+      ...(process.getuid?.() === 0 ? [] : ['--map-root-user']),
+      ...['sh', '-c', MOUNTS, 'sh', await serviceAccountFolder(cluster, spec.serviceAccountName)],
+      ...[process.execPath, MAIN, ...args.filter((word) => !ADDRESSES.test(word))],
+    ],
+    {
+      cwd: '/',
+      env: {
+        ...Object.fromEntries([...run, ...own]),
+        PATH: process.env['PATH'] ?? '',
+        HOME: '/',
+        KUBERNETES_SERVICE_HOST: hostname,
+        KUBERNETES_SERVICE_PORT: port,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
     },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  );
   onFinished(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     child.kill('SIGKILL');
     await once(child, 'exit');
   });
   return new Running(child, undefined);
+}
+
+/** As the kubelet fills it. */
+async function serviceAccountFolder(cluster: TestCluster, name: string): Promise<string> {
+  const token = await cluster.kubectl(['create', 'token', name, '-n', NAMESPACE]);
+  const folder = cluster.path(`serviceaccount-${name}`);
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'token'), token.trim());
+  writeFileSync(join(folder, 'namespace'), NAMESPACE);
+  copyFileSync(cluster.path('ca.crt'), join(folder, 'ca.crt'));
+  return folder;
 }
 
 /** What a controller of Kubernetes does in a whole cluster: the rights of labelled roles become those of view, edit and admin. */
