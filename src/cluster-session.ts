@@ -1,14 +1,17 @@
 /** The real things behind a session in a cluster: its API server, and for the operator the hosts and the loop. */
 import { readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
-import type { Subscription } from 'rxjs';
+import { ReplaySubject, type Subscription } from 'rxjs';
+import { messageOf } from './api/errors.ts';
 import { OPERATOR_NAMESPACE } from './api/host-ssh.ts';
 import { KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
 import { driveHosts, type LoopPlace } from './drive-hosts.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
+import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
 import type { ControllerEvent } from './reconcile/controller.ts';
+import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
@@ -30,7 +33,8 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     isolated: isOperator,
     allowLocal: options.allowLocalHost === true,
   });
-  const loop = isOperator ? new OperatorLoop({ store, secrets, shells }) : ELSEWHERE;
+  const leases = { transport, namespace: operatorNamespace };
+  const loop = isOperator ? new OperatorLoop({ store, secrets, shells }, leases) : ELSEWHERE;
   return {
     store,
     secrets,
@@ -43,6 +47,8 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     close: async () => {
       if (loop instanceof OperatorLoop) loop.stop();
       await shells.close();
+      // The hosts are let go: now others may have them.
+      if (loop instanceof OperatorLoop) await loop.leave();
       await store.close();
     },
   };
@@ -62,14 +68,25 @@ const ELSEWHERE: LoopSupervisor = {
   onEvent: () => undefined,
 };
 
+/** The loop of one of several replicas, on the Hosts that are its own. */
 class OperatorLoop implements LoopSupervisor {
   readonly #place: LoopPlace;
+  readonly #leases: ReplicaLeases;
+  readonly #owned$ = new ReplaySubject<Owns>(1);
   readonly #listeners: ((event: ControllerEvent) => void)[] = [];
   #state: 'before' | 'running' | 'ended' = 'before';
   #subscription: Subscription | undefined;
 
-  constructor(place: LoopPlace) {
-    this.#place = place;
+  constructor(place: LoopPlace, { transport, namespace }: { transport: KubeTransport; namespace: string }) {
+    this.#place = { ...place, owned$: this.#owned$ };
+    this.#leases = new ReplicaLeases({
+      transport,
+      namespace,
+      application: 'qemu-operator',
+      name: hostname(),
+      onChange: (live) => this.#owned$.next(ownedBy(this.#leases.id, live)),
+      onFailure: (error) => this.#tell({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' }),
+    });
   }
 
   get running(): boolean {
@@ -96,11 +113,20 @@ class OperatorLoop implements LoopSupervisor {
 
   async #drive(): Promise<void> {
     this.#state = 'running';
-    const subscription = await driveHosts(this.#place, (event) => {
-      for (const listener of this.#listeners) listener(event);
-    });
+    const [subscription] = await Promise.all([
+      driveHosts(this.#place, (event) => this.#tell(event)),
+      this.#leases.start(),
+    ]);
     if (this.running) this.#subscription = subscription;
     else subscription.unsubscribe();
+  }
+
+  #tell(event: ControllerEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  async leave(): Promise<void> {
+    await this.#leases.stop();
   }
 
   stop(): void {
