@@ -127,9 +127,6 @@ async function granted(kind: 'clusterrole' | 'role', name: string): Promise<stri
   );
 }
 
-/** Of what several replicas need to know of each other. */
-const BETWEEN_REPLICAS = /\/(leases|events)$/;
-
 describe('the operator, with a token of its ServiceAccount', () => {
   test('drives a VM on a host over SSH: start, figures, stop, start again', async () => {
     await apply(vm('web', onHost('web')));
@@ -215,14 +212,26 @@ describe('the operator, with a token of its ServiceAccount', () => {
     await cluster.kubectl(['delete', 'qvm', 'seeded', '-n', TEAM, '--timeout=60s']);
   });
 
-  test('was refused nothing but the Secret, and used every right of its role', async () => {
+  test('hands over to another replica', async () => {
+    const web = () => get<VirtualMachine>('qvm', 'web', '-n', TEAM);
+    const before = (await web()).status?.pid;
+    const next = await runPod(onFinished, cluster, await podTemplate(cluster));
+    await next.says(/controller started/);
+    await operator.stop();
+    operator = next;
+    await cluster.kubectl(['patch', 'qvm', 'web', '-n', TEAM, '--type=merge', '-p', '{"spec":{"restartedAt":"now"}}']);
+    const isAnother = ({ status }: VirtualMachine) => status?.phase === 'Running' && status.pid !== before;
+    await until('it is restarted', web, isAnother);
+  });
+
+  test('was refused nothing but the Secret, and used every right of its roles', async () => {
     const refused = auditOfOperator().filter(({ responseStatus }) => responseStatus?.code === 403);
     expect(new Set(refused.map(({ requestURI }) => requestURI))).toEqual(
       new Set([`/api/v1/namespaces/${TEAM}/secrets/seed`]),
     );
     const rights = [...(await granted('clusterrole', RELEASE)), ...(await granted('role', RELEASE))];
     const found = used();
-    expect(rights.filter((right) => !found.has(right) && !BETWEEN_REPLICAS.test(right))).toEqual([]);
+    expect(rights.filter((right) => !found.has(right))).toEqual([]);
     expect(found.has('get /secrets')).toBe(true);
   });
 
