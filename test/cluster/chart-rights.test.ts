@@ -161,7 +161,7 @@ describe('the operator, with a token of its ServiceAccount', () => {
   });
 
   test('answers a monitor, and takes it away at its end', async () => {
-    const end = new Date(Date.now() + 10_000).toISOString();
+    const end = new Date(Date.now() + 20_000).toISOString();
     const spec = { virtualMachineName: 'web', intervalSeconds: 1, until: end };
     await apply({
       apiVersion: API_VERSION,
