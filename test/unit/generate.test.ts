@@ -40,10 +40,14 @@ test('nothing there: every file is named', async () => {
 test('a file that was edited, and one too many, are named and mended', () => {
   generate();
   appendFileSync(join(root, 'crds/qemu-operator.dev_hosts.yaml'), '# edited\n');
-  writeFileSync(join(root, 'crds/old.yaml'), '');
+  const template = 'charts/qemu-operator-crds/templates/qemu-operator.dev_hosts.yaml';
+  appendFileSync(join(root, template), '# edited\n');
+  const tooMany = ['crds/old.yaml', 'charts/qemu-operator-crds/templates/old.yaml'];
+  for (const path of tooMany) writeFileSync(join(root, path), '');
   const { code, complaints } = generate('--check');
   expect(code).toBe(1);
-  expect(complaints.map((line) => line.split(' ')[0])).toEqual(['crds/qemu-operator.dev_hosts.yaml', 'crds/old.yaml']);
+  const named = complaints.map((line) => line.split(' ')[0]);
+  expect(named).toEqual(['crds/qemu-operator.dev_hosts.yaml', template, ...tooMany]);
   expect(generate().code).toBe(0);
   expect(generate('--check').code).toBe(0);
 });

@@ -39,8 +39,8 @@ export class TestCluster {
     this.kubeconfig = this.path('admin.kubeconfig');
   }
 
-  /** One that answers, with the CRDs of the product. It ends with the test. */
-  static async start(onFinished: OnFinished): Promise<TestCluster> {
+  /** One that answers, with the CRDs of the product unless a chart is to bring them. It ends with the test. */
+  static async start(onFinished: OnFinished, { crds = true } = {}): Promise<TestCluster> {
     const binaries = await awaitClusterBinaries();
     const ports = { etcd: await freePort(), api: await freePort() };
     const cluster = new TestCluster(testFolder(onFinished), binaries, ports);
@@ -53,9 +53,9 @@ export class TestCluster {
     });
     await cluster.startEtcd();
     await cluster.startApiServer();
+    if (!crds) return cluster;
     await cluster.kubectl(['apply', '--server-side', '-f', join(ROOT, 'crds')]);
-    await cluster.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
-    await cluster.#untilServed();
+    await cluster.untilServed();
     return cluster;
   }
 
@@ -93,7 +93,14 @@ export class TestCluster {
     return this.#run('kubectl', ['--kubeconfig', this.kubeconfig, ...words], input, env);
   }
 
-  helm(words: readonly string[]): Promise<Ended> {
+  /** @throws where it fails */
+  async helm(words: readonly string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.tryHelm(words);
+    if (code !== 0) throw new Error(`helm ${words.join(' ')}: ${stderr}`);
+    return stdout;
+  }
+
+  tryHelm(words: readonly string[]): Promise<Ended> {
     return this.#run('helm', ['--kubeconfig', this.kubeconfig, ...words]);
   }
 
@@ -151,7 +158,8 @@ export class TestCluster {
   }
 
   /** Established, kinds may still be refused: their storage is initializing. */
-  async #untilServed(): Promise<void> {
+  async untilServed(): Promise<void> {
+    await this.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
     await until(
       'all kinds are served',
       () => this.tryKubectl(['get', 'qvm,qhost,qmon', '--all-namespaces']),
@@ -189,7 +197,7 @@ export class TestCluster {
     if (!answer.ok) throw new Error(`etcd: ${await answer.text()}`);
     await this.killApiServer();
     await this.startApiServer();
-    await this.#untilServed();
+    await this.untilServed();
   }
 
   /** It holds its connections and says nothing more, until it is told to go on. */
