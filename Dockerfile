@@ -12,6 +12,7 @@ RUN src/setup/assemble-image.sh /out
 
 FROM node:24.21.0-bookworm-slim
 COPY --from=build /out/ /
+RUN echo 'qemu-operator:x:65532:65532::/tmp:/usr/sbin/nologin' >>/etc/passwd
 # Numeric, so that a kubelet can see that it is not root.
 USER 65532:65532
 ENV HOME=/tmp

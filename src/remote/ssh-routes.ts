@@ -40,6 +40,8 @@ const DEFAULT_PORT = 22;
 
 export function routeOf({ remote, config, credentials, accept, jump, forgetKeys, isolated }: RouteOptions): SshRoute {
   const { name, ssh, areGiven = false } = remote;
+  if (isolated === true && ssh.user === undefined)
+    throw new CredentialsInvalidError('spec.ssh.user is absent: in a cluster nobody has a name of their own there', []);
   const from = areGiven ? 'the given credentials' : `Secret ${ssh.credentialsSecretRef?.name ?? name}`;
   return {
     name,
