@@ -109,7 +109,7 @@ describe('has a row for', () => {
 
 describe('names a test that runs', () => {
   test.each(rows)('$fault: $file', ({ file, title, part, seen }) => {
-    expect(file).toMatch(/^(unit|property|conformance|e2e)\/[\w.-]+\.test\.ts$/);
+    expect(file).toMatch(/^(unit|property|conformance|e2e|cluster)\/[\w.-]+\.test\.ts$/);
     expect(existsSync(join(TEST, file))).toBe(true);
     expect(hasTest(textOf(file), title), `${file} has a test called ${title}`).toBe(true);
     expect([part, seen].every((cell) => cell.length > 3)).toBe(true);
