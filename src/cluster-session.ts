@@ -1,16 +1,20 @@
 /** The real things behind a session in a cluster: its API server, and for the operator the hosts and the loop. */
 import { readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
-import type { Subscription } from 'rxjs';
+import { ReplaySubject, type Subscription } from 'rxjs';
+import { messageOf } from './api/errors.ts';
 import { OPERATOR_NAMESPACE } from './api/host-ssh.ts';
 import { KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
 import { driveHosts, type LoopPlace } from './drive-hosts.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
+import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
 import type { ControllerEvent } from './reconcile/loop-event.ts';
+import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
+import { recordEvents } from './store/kube-events.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
 
@@ -30,7 +34,8 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     isolated: isOperator,
     allowLocal: options.allowLocalHost === true,
   });
-  const loop = isOperator ? new OperatorLoop({ store, secrets, shells }) : ELSEWHERE;
+  const leases = { transport, namespace: operatorNamespace };
+  const loop = isOperator ? new OperatorLoop({ store, secrets, shells }, leases) : ELSEWHERE;
   return {
     store,
     secrets,
@@ -47,6 +52,8 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     close: async () => {
       if (loop instanceof OperatorLoop) loop.stop();
       await shells.close();
+      // The hosts are let go: now others may have them.
+      if (loop instanceof OperatorLoop) await loop.leave();
       await store.close();
     },
   };
@@ -66,14 +73,32 @@ const ELSEWHERE: LoopSupervisor = {
   onEvent: () => undefined,
 };
 
+/** The loop of one of several replicas, on the Hosts that are its own. */
 class OperatorLoop implements LoopSupervisor {
   readonly #place: LoopPlace;
+  readonly #leases: ReplicaLeases;
+  readonly #owned$ = new ReplaySubject<Owns>(1);
+  readonly #ended = new AbortController();
+  readonly #transport: KubeTransport;
+  #owns: Owns = () => false;
   readonly #listeners: ((event: ControllerEvent) => void)[] = [];
   #state: 'before' | 'running' | 'ended' = 'before';
   #subscription: Subscription | undefined;
 
-  constructor(place: LoopPlace) {
-    this.#place = place;
+  constructor(place: LoopPlace, { transport, namespace }: { transport: KubeTransport; namespace: string }) {
+    this.#place = { ...place, owned$: this.#owned$ };
+    this.#transport = transport;
+    this.#leases = new ReplicaLeases({
+      transport,
+      namespace,
+      application: 'qemu-operator',
+      name: hostname(),
+      onChange: (live) => {
+        this.#owns = ownedBy(this.#leases.id, live);
+        this.#owned$.next(this.#owns);
+      },
+      onFailure: (error) => this.#failed(error),
+    });
   }
 
   get running(): boolean {
@@ -100,15 +125,39 @@ class OperatorLoop implements LoopSupervisor {
 
   async #drive(): Promise<void> {
     this.#state = 'running';
-    const subscription = await driveHosts(this.#place, (event) => {
-      for (const listener of this.#listeners) listener(event);
-    });
+    void recordEvents(
+      {
+        store: this.#place.store,
+        transport: this.#transport,
+        instance: this.#leases.id,
+        owns: (hostName) => this.#owns(hostName),
+        onFailure: (error) => this.#failed(error),
+      },
+      this.#ended.signal,
+    );
+    const [subscription] = await Promise.all([
+      driveHosts(this.#place, (event) => this.#tell(event)),
+      this.#leases.start(),
+    ]);
     if (this.running) this.#subscription = subscription;
     else subscription.unsubscribe();
   }
 
+  #failed(error: unknown): void {
+    this.#tell({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
+  }
+
+  #tell(event: ControllerEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  async leave(): Promise<void> {
+    await this.#leases.stop();
+  }
+
   stop(): void {
     this.#state = 'ended';
+    this.#ended.abort();
     this.#subscription?.unsubscribe();
     this.#subscription = undefined;
   }

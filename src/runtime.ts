@@ -7,6 +7,7 @@ import { type Manifest, parseManifest } from './api/admission.ts';
 import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
 import { DEFAULT_VM_DIR } from './api/host.ts';
 import { API_VERSION } from './api/meta.ts';
+import { CliError, EXIT } from './cli/exit-codes.ts';
 import type { GlobalOptions, LoopRole, LoopSupervisor, Machine, Session, SessionOptions } from './cli/session.ts';
 import { KUBERNETES } from './cli/session.ts';
 import { driveHosts } from './drive-hosts.ts';
@@ -71,6 +72,8 @@ export const machine: Machine = {
 
 /** Never the current folder: a command started elsewhere must find the same VMs. */
 function storeFolder({ store }: GlobalOptions): string {
+  if (isInCluster({ store }))
+    throw new CliError(EXIT.usage, 'this is about a store in a folder, and not about a cluster: --store DIR');
   const named = store ?? process.env['QEMU_OPERATOR_STORE'];
   if (named !== undefined && named !== '') return resolve(named);
   if (process.getuid?.() === 0) return '/etc/qemu-operator';

@@ -54,10 +54,32 @@ export function parseManifest(value: unknown): Manifest {
   const envelope = envelopes.get(kind);
   if (envelope === undefined) throw new Error(`no schema for ${kind}`);
   const subject = subjectOf(kind, value);
-  const parsed = parse<Manifest & { status?: unknown }>(envelope, value, subject);
+  const parsed = parse<Manifest & { status?: unknown }>(envelope, withoutNulls(envelope, value), subject);
   const { status: _output, ...manifest } = parsed;
   refuse(subject, objectIssues(manifest));
   return manifest;
+}
+
+/** A known field of the spec that is null is absent, as for an API server: `image:` with nothing behind it. */
+function withoutNulls(envelope: z.ZodType, document: unknown): unknown {
+  const { error } = envelope.safeParse(document);
+  const paths = (error?.issues ?? []).map(({ path }) => path).filter((path) => path.length > 1 && path[0] === 'spec');
+  return paths.filter((path) => at(document, path) === null).reduce(without, document);
+}
+
+function at(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce((node, key) => (node as Record<PropertyKey, unknown> | null | undefined)?.[key], value);
+}
+
+/** A copy without the field; an entry of a list stays. */
+function without(value: unknown, [key, ...rest]: readonly PropertyKey[]): unknown {
+  if (Array.isArray(value)) return value.map((one, i) => (i === key && rest.length > 0 ? without(one, rest) : one));
+  const fields = Object.entries(value as object);
+  return Object.fromEntries(
+    fields.flatMap(([name, one]) =>
+      name !== key ? [[name, one]] : rest.length === 0 ? [] : [[name, without(one, rest)]],
+    ),
+  );
 }
 
 function kindOf(value: unknown): Kind {

@@ -206,11 +206,21 @@ function boundsComplaint(value: Quantity, least: string, most: string): string |
 const isoTime = z.iso.datetime({ offset: true });
 const TIME_WORDS = 'a time such as 2026-01-31T15:04:05Z';
 
-/** RFC 3339 with a zone, as Kubernetes writes its times. */
+const TIME =
+  /^[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$/;
+
+/**
+ * RFC 3339 with a zone, as Kubernetes writes its times. Without `format: date-time`: with it an API server takes lists
+ * as well (measured with 1.37).
+ */
 export const timestamp = () =>
-  matching(40, /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/, TIME_WORDS)
-    .refine((value) => isoTime.safeParse(value).success, TIME_WORDS)
-    .meta({ format: 'date-time' });
+  matching(40, TIME, TIME_WORDS).refine((value) => isoTime.safeParse(value).success, TIME_WORDS);
+
+/** What the pattern leaves open is the length of a month. */
+export const TIME_RULE: CelRule = {
+  rule: "timestamp(self) > timestamp('1000-01-01T00:00:00Z')",
+  message: TIME_WORDS,
+};
 
 /** A list without order or repetition. */
 export const setOf = <T extends z.ZodType<string>>(item: T, maxItems: number) =>

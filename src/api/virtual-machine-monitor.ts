@@ -10,6 +10,7 @@ import {
   setOf,
   strict,
   subdomain,
+  TIME_RULE,
   text,
   timestamp,
 } from './schema.ts';
@@ -100,7 +101,9 @@ const spec = (object: ObjectFactory) =>
     virtualMachineName: subdomain(253).describe('The VirtualMachine of the same namespace.'),
     intervalSeconds: z.int().min(1).max(3600).default(5).describe('Time between samples.'),
     metrics: setOf(z.enum(METRICS), METRICS.length).optional().describe('What to measure. Absent: all.'),
-    until: timestamp().describe('When the request ends; at most one hour after its creation counts.'),
+    until: timestamp()
+      .meta(rules(TIME_RULE))
+      .describe('When the request ends; at most one hour after its creation counts.'),
   }).meta(rules({ rule: 'self == oldSelf', message: 'a monitor is immutable: create another' }));
 
 const status = (object: ObjectFactory) =>

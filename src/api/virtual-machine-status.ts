@@ -29,6 +29,7 @@ const disk = (object: ObjectFactory) =>
         'Created: made for this VM. Attached: existed before it. Missing: not to be found. Detached: no longer in the spec.',
       ),
     reclaim: z.enum(['Delete', 'Retain']).optional().describe('What deletion of the VM does with the file.'),
+    sharedWith: text(128).optional().describe('Another VM that has the file as its disk too: so long it stays.'),
   });
 
 const forward = (object: ObjectFactory) =>

@@ -7,6 +7,7 @@ const KEPT = {
   existed: 'the file existed before the VM',
   Retain: 'reclaimPolicy is Retain',
   foreign: 'not made for this VM',
+  shared: 'another VM has it as its disk too',
 } as const;
 
 export const en: Sentences = {

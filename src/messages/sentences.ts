@@ -26,7 +26,7 @@ export interface Sentences {
   /** A condition's reason and message in words. */
   why(reason: string, message: string): string;
   nobodyWatches(): string;
-  keptDisk(why: 'existed' | 'Retain' | 'foreign'): string;
+  keptDisk(why: 'existed' | 'Retain' | 'foreign' | 'shared'): string;
   timeIsUp(): string;
   /** What a dry run found. */
   planned(name: string, action: Action, plan: Pick<Foreseen, 'outcome' | 'changes' | 'process'>): string;

@@ -9,6 +9,7 @@ const KEPT = {
   existed: '文件在创建虚拟机之前已存在',
   Retain: 'reclaimPolicy为Retain',
   foreign: '不是为该虚拟机创建的文件',
+  shared: '另一台虚拟机也使用该磁盘',
 } as const;
 
 const PLACES: Readonly<Record<string, string | undefined>> = { localhost: '本地', all: '所有主机' };

@@ -1,38 +1,29 @@
 /**
  * Who wakes whom: the store's changes to the loop of the Host they concern. One loop per Host, for as long as the
- * Host exists. VMs that name no Host, or one that does not exist, are answered here.
+ * Host exists and is this replica's. VMs that name no Host, or one that does not exist, are answered here.
  */
-import {
-  asyncScheduler,
-  defer,
-  from,
-  mergeMap,
-  Observable,
-  type SchedulerLike,
-  Subject,
-  Subscription,
-  timer,
-} from 'rxjs';
-import { ExpiredError, messageOf, nearNames } from '../api/errors.ts';
+import { asyncScheduler, defer, mergeMap, Observable, type SchedulerLike, Subject, Subscription, timer } from 'rxjs';
+import { messageOf } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
-import { ANNOTATIONS, FINALIZERS, KINDS, type Kind, keyOf } from '../api/meta.ts';
+import { KINDS, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { VirtualMachineMonitor } from '../api/virtual-machine-monitor.ts';
 import type { SecretReader, Store, WatchEvent } from '../store/store.ts';
-import { isOrphaned, isPaused } from './decide.ts';
-import type { HostDriver } from './driver.ts';
+import { changes } from './changes.ts';
+import { FencedError, type HostDriver } from './driver.ts';
 import { HostLoop, type HostLoopOptions } from './host-loop.ts';
 import type { ControllerEvent } from './loop-event.ts';
+import type { Owns } from './rendezvous.ts';
 import { HostSampler } from './sampler.ts';
-import { statusOf } from './status.ts';
-import { writeStatus } from './status-writer.ts';
-import { applyStoreAction } from './store-actions.ts';
+import { answerUnplaced } from './unplaced.ts';
 
 export interface ControllerDependencies {
   readonly store: Store;
   readonly driverFor: (host: Host) => HostDriver;
   /** Absent: there are none. */
   readonly secrets?: SecretReader;
+  /** Where replicas share the Hosts: which are this one's, told at first and whenever it may differ. Absent: all are. */
+  readonly owned$?: Observable<Owns>;
   readonly scheduler?: SchedulerLike;
   readonly options?: Partial<HostLoopOptions>;
 }
@@ -44,9 +35,12 @@ interface Running {
   readonly sampler: HostSampler;
   readonly driver: HostDriver;
   readonly subscription: Subscription;
+  /** Another replica has it. */
+  isFenced: boolean;
 }
 
-const WATCH_RETRY_MS = 1_000;
+/** A replica that another one has shut out of a Host, and that still has it by its own account, tries again then. */
+const FENCED_RETRY_MS = 15_000;
 /** Objects are listed this often, for whatever a watch did not tell. */
 const RELIST_MS = 60_000;
 
@@ -66,16 +60,18 @@ class Controller {
   readonly #running = new Map<string, Running>();
   readonly #abort = new AbortController();
   readonly #unplaced$ = new Subject<VirtualMachine>();
+  #owns: Owns;
   #subscriptions: Subscription[] = [];
 
   constructor(dependencies: ControllerDependencies, emit: (event: ControllerEvent) => void) {
     this.#deps = dependencies;
     this.#scheduler = dependencies.scheduler ?? asyncScheduler;
     this.#emit = emit;
+    this.#owns = () => dependencies.owned$ === undefined;
   }
 
   start(): void {
-    const unplaced = this.#unplaced$.pipe(mergeMap((vm) => defer(() => this.#answerUnplaced(vm)), 4)).subscribe();
+    const unplaced = this.#unplaced$.pipe(mergeMap((vm) => defer(() => this.#answer(vm)), 4)).subscribe();
     // Hosts come first, so that a VM's first event finds its loop.
     const watches = KINDS.toSorted((a) => (a === 'Host' ? -1 : 0)).map((kind) =>
       changes(this.#deps.store, kind, this.#abort.signal, this.#scheduler).subscribe((event) => this.#onChange(event)),
@@ -86,7 +82,15 @@ class Controller {
       }),
     );
     const relists = timer(RELIST_MS, RELIST_MS, this.#scheduler).subscribe(() => void this.#relist());
-    this.#subscriptions = [unplaced, secrets, ...watches, relists];
+    const owned = this.#deps.owned$?.subscribe((owns) => void this.#share(owns));
+    this.#subscriptions = [unplaced, secrets, ...watches, relists, ...(owned === undefined ? [] : [owned])];
+  }
+
+  /** Others have what is not ours any more, and what has become ours they have let go. */
+  async #share(owns: Owns): Promise<void> {
+    this.#owns = owns;
+    for (const name of [...this.#running.keys()]) if (!owns(name)) this.#endHost(name);
+    await this.#relist();
   }
 
   stop(): void {
@@ -131,7 +135,7 @@ class Controller {
     if (known !== undefined && (deleted || isAnother(known, host))) this.#endHost(name);
     if (deleted) void this.#wakeUnplaced();
     else if (this.#running.has(name)) this.#wakeHost(host);
-    else this.#startHost(host);
+    else if (this.#owns(name)) this.#startHost(host);
   }
 
   /** Our own status writes come back as changes; only what people and tools wrote is worth a look at everything. */
@@ -162,6 +166,7 @@ class Controller {
     const subscription = loop.run().subscribe((event) => {
       if (event.type === 'done') sampler.wake();
       this.#emit({ ...event, host: name });
+      if (event.type === 'failed' && event.error instanceof FencedError) this.#retryFenced(name, loop);
     });
     subscription.add(
       sampler
@@ -169,9 +174,20 @@ class Controller {
         .subscribe((error) => this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: name })),
     );
     subscription.add(() => this.#emit({ type: 'ended', host: name }));
-    this.#running.set(name, { host, loop, sampler, driver, subscription });
+    this.#running.set(name, { host, loop, sampler, driver, subscription, isFenced: false });
     this.#wakeBehind();
     void this.#wakeUnplaced();
+  }
+
+  #retryFenced(name: string, loop: HostLoop): void {
+    const running = this.#running.get(name);
+    if (this.#deps.owned$ === undefined || running?.loop !== loop || running.isFenced) return;
+    running.isFenced = true;
+    const again = timer(FENCED_RETRY_MS, this.#scheduler).subscribe(() => {
+      this.#endHost(name);
+      void this.#relist();
+    });
+    running.subscription.add(again);
   }
 
   /** VMs that waited for a Host of this name have it now, or have it no more. */
@@ -179,7 +195,7 @@ class Controller {
     try {
       const { items } = await this.#deps.store.list('VirtualMachine');
       if (this.#abort.signal.aborted) return;
-      for (const vm of items) if (!this.#running.has(vm.spec.hostName ?? '')) this.#unplaced$.next(vm);
+      for (const vm of items) if (!this.#running.has(vm.spec.hostName ?? '')) this.#unplaced(vm);
     } catch (error) {
       this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: '' });
     }
@@ -197,59 +213,24 @@ class Controller {
     const running = vm.spec.hostName === undefined ? undefined : this.#running.get(vm.spec.hostName);
     // A deleted VM frees names and disks that others may wait for.
     if (running !== undefined) running.loop.wake(deleted ? undefined : keyOf(vm.metadata));
-    else if (!deleted) this.#unplaced$.next(vm);
+    else if (!deleted) this.#unplaced(vm);
   }
 
-  #onMonitor(monitor: VirtualMachineMonitor): void {
-    for (const { sampler } of this.#running.values()) sampler.wakeMonitor(monitor);
-  }
-
-  async #answerUnplaced(vm: VirtualMachine): Promise<void> {
+  async #answer(vm: VirtualMachine): Promise<void> {
     try {
-      // Its Host is there, and its loop about to be: that one answers.
-      if (await this.#isPlaced(vm)) return;
-      const deleting = vm.metadata.deletionTimestamp !== undefined;
-      const ran = vm.metadata.annotations?.[ANNOTATIONS.provisioned] !== undefined;
-      if (
-        deleting &&
-        !isPaused(vm.metadata) &&
-        vm.metadata.finalizers?.includes(FINALIZERS.hostCleanup) === true &&
-        (!ran || isOrphaned(vm.metadata))
-      ) {
-        await applyStoreAction(this.#deps.store, { type: 'release' }, vm, vm.metadata.name);
-        return;
-      }
-      const { reason, message } = await this.#whyUnplaced(vm, deleting);
-      await writeStatus(this.#deps.store, 'VirtualMachine', vm, (newest) =>
-        statusOf(newest, { kind: 'unseen', at: this.#scheduler.now(), reason, message, hostKnown: false }),
-      );
+      await answerUnplaced(this.#deps.store, vm, this.#scheduler.now());
     } catch (error) {
       this.#emit({ type: 'failed', vm: keyOf(vm.metadata), error, message: messageOf(error), host: '' });
     }
   }
 
-  async #isPlaced({ spec: { hostName } }: VirtualMachine): Promise<boolean> {
-    return hostName !== undefined && (await this.#deps.store.get('Host', { name: hostName })) !== undefined;
+  /** Whoever would have the Host that it names answers for it. */
+  #unplaced(vm: VirtualMachine): void {
+    if (this.#owns(vm.spec.hostName ?? '')) this.#unplaced$.next(vm);
   }
 
-  async #whyUnplaced(vm: VirtualMachine, deleting: boolean): Promise<{ reason: string; message: string }> {
-    const hint = deleting ? `; its files are left where they are if you set the annotation ${ANNOTATIONS.orphan}` : '';
-    const { hostName } = vm.spec;
-    const { items } = await this.#deps.store.list('Host');
-    const names = items.map(({ metadata }) => metadata.name);
-    if (hostName === undefined)
-      return {
-        reason: 'HostNotAssigned',
-        message: `spec.hostName names no Host${names.length === 0 ? '' : `; there are ${names.slice(0, 10).join(', ')}`}${hint}`,
-      };
-    const near = nearNames(hostName, names);
-    const known =
-      near.length > 0
-        ? `; did you mean ${near.join(' or ')}?`
-        : names.length > 0
-          ? `; there are ${names.slice(0, 10).join(', ')}`
-          : '';
-    return { reason: 'HostNotFound', message: `Host ${hostName} does not exist${known}${hint}` };
+  #onMonitor(monitor: VirtualMachineMonitor): void {
+    for (const { sampler } of this.#running.values()) sampler.wakeMonitor(monitor);
   }
 }
 
@@ -263,38 +244,4 @@ function isAnother(known: Host, host: Host): boolean {
 function askedOf({ metadata }: Host): string {
   const { generation, annotations, finalizers, deletionTimestamp } = metadata;
   return JSON.stringify([generation, annotations, finalizers, deletionTimestamp]);
-}
-
-/** A watch that begins again by itself: from where it was, or from a list where the history no longer reaches back. */
-export function changes<K extends Kind>(
-  store: Store,
-  kind: K,
-  signal: AbortSignal,
-  scheduler: SchedulerLike = asyncScheduler,
-): Observable<WatchEvent<K>> {
-  return new Observable((subscriber) => {
-    let resourceVersion: string | undefined;
-    const own = new AbortController();
-    const onAbort = () => own.abort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    const follow = async (): Promise<void> => {
-      try {
-        for await (const event of store.watch(kind, { resourceVersion, signal: own.signal })) {
-          resourceVersion = event.type === 'BOOKMARK' ? event.resourceVersion : event.object.metadata.resourceVersion;
-          subscriber.next(event);
-        }
-      } catch (error) {
-        if (error instanceof ExpiredError) resourceVersion = undefined;
-      }
-      if (own.signal.aborted) return;
-      retry.add(timer(WATCH_RETRY_MS, scheduler).subscribe(() => void follow()));
-    };
-    const retry = from([]).subscribe();
-    void follow();
-    return () => {
-      own.abort();
-      signal.removeEventListener('abort', onAbort);
-      retry.unsubscribe();
-    };
-  });
 }

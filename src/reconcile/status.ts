@@ -263,7 +263,7 @@ function disksOf(pass: SeenPass, record: OwnershipRecord): DiskStatus[] {
       format: disk.format,
       ...(bytes === undefined ? {} : { virtualSize: formatQuantity(bytes) }),
       state: noted === undefined ? 'Pending' : gone ? 'Missing' : DISK_STATES[noted.state],
-      reclaim: reclaimOf(noted?.state, disk.reclaimPolicy),
+      ...fateOf(pass, disk.path, reclaimOf(noted?.state, disk.reclaimPolicy)),
     };
   });
   for (const [name, noted] of Object.entries(record.disks)) {
@@ -274,10 +274,20 @@ function disksOf(pass: SeenPass, record: OwnershipRecord): DiskStatus[] {
       format: noted.format,
       // A process that runs has it until it ends.
       state: launched?.has(name) === true ? DISK_STATES[noted.state] : 'Detached',
-      reclaim: reclaimOf(noted.state, noted.reclaimPolicy),
+      ...fateOf(pass, noted.path, reclaimOf(noted.state, noted.reclaimPolicy)),
     });
   }
   return disks.slice(0, 64);
+}
+
+/** What becomes of a file with the VM. */
+function fateOf(
+  { subject: { seen } }: SeenPass,
+  path: string,
+  reclaim: DiskStatus['reclaim'],
+): Pick<DiskStatus, 'reclaim' | 'sharedWith'> {
+  const sharedWith = seen.sharedDisks.get(path);
+  return sharedWith === undefined ? { reclaim } : { reclaim: 'Retain', sharedWith: sharedWith.slice(0, 128) };
 }
 
 const DISK_STATES = { creating: 'Creating', created: 'Created', attached: 'Attached' } as const;

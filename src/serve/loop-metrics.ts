@@ -63,6 +63,7 @@ const ADDS = counter('workqueue_adds_total', 'VMs that were woken and taken by a
   'name',
   'controller',
 ]);
+const HOSTS = gauge('qemu_operator_loop_hosts', 'Hosts that this process drives: its loop has looked at them.', []);
 const ACTIONS = counter('qemu_operator_actions_total', 'Actions that ended; result is success or error.', [
   'action',
   'result',
@@ -81,6 +82,7 @@ export const LOOP_METRICS: readonly Metric[] = [
   WORKERS,
   DEPTH,
   ADDS,
+  HOSTS,
   ACTIONS,
   ACTION_SECONDS,
 ];
@@ -94,6 +96,7 @@ export class LoopFigures {
   readonly #actions = new Counts();
   /** By Host: VMs with an action under way. */
   readonly #active = new Map<string, Set<string>>();
+  /** By Host that is driven here: VMs that its last pass left for the next. */
   readonly #waiting = new Map<string, number>();
   #passes = 0;
   #failures = 0;
@@ -142,6 +145,7 @@ export class LoopFigures {
       familyOf(WORKERS, [[[CONTROLLER], active]]),
       familyOf(DEPTH, [[[CONTROLLER, CONTROLLER], waiting]]),
       familyOf(ADDS, [[[CONTROLLER, CONTROLLER], this.#woken]]),
+      familyOf(HOSTS, [[[], this.#waiting.size]]),
       familyOf(ACTIONS, this.#actions.figures()),
       this.#actionSeconds.text(),
     ].join('');

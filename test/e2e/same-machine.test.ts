@@ -80,6 +80,11 @@ describe.concurrent('two Hosts of one machine', () => {
     const own = join(rig.folder('web-1'), 'own.qcow2');
     expect(existsSync(own)).toBe(true);
     rig.startController();
+    const told = await rig.until('web-1', 'it is told', ({ status }) => status?.disks?.[0]?.sharedWith !== undefined);
+    expect(told.status?.disks).toMatchObject([
+      { name: 'data', reclaim: 'Retain', sharedWith: 'default/web-2' },
+      { name: 'own', reclaim: 'Delete' },
+    ]);
     await rig.delete('web-1');
     await rig.untilGone('web-1');
     expect([statSync(data.path).size, existsSync(own), existsSync(rig.folder('web-1'))]).toEqual([

@@ -56,12 +56,14 @@ function keyOf(entry: unknown, key: string | undefined): unknown {
 
 function object(schema: Structural, value: Json, path: string): string | undefined {
   const fields = schema.properties ?? {};
-  const missing = schema.required?.find((name) => value[name] === undefined);
+  // A field that is null is absent: pruned before defaults are filled in.
+  const missing = schema.required?.find((name) => (value[name] ?? undefined) === undefined);
   if (missing !== undefined) return `${path}.${missing}: required`;
   return Object.entries(value)
     .filter(([, one]) => one !== undefined)
     .map(([name, one]) => {
       const field = Object.hasOwn(fields, name) ? fields[name] : schema.additionalProperties;
+      if (field !== undefined && one === null) return undefined;
       return field === undefined ? `${path}.${name}: unknown` : complaint(field, one, `${path}.${name}`);
     })
     .find((one) => one !== undefined);

@@ -6,6 +6,15 @@ import { DECIDE } from './explained-decide.ts';
 import { QUANTITY } from './explained-quantity.ts';
 import { STATUS } from './explained-status.ts';
 import { STORE_SURVIVORS } from './explained-store.ts';
-import type { Explanation } from './explanation.ts';
+import { type Explanation, explain } from './explanation.ts';
 
-export const EXPLAINED: readonly Explanation[] = [...QUANTITY, ...STORE_SURVIVORS, ...DECIDE, ...STATUS];
+const CMDLINE = explain('src/qemu/cmdline.ts', [
+  [
+    'return folder !== undefined',
+    'Equivalent: no process has the words of a folder without a name.',
+    'folder !== undefined',
+    'true',
+  ],
+]);
+
+export const EXPLAINED: readonly Explanation[] = [...CMDLINE, ...QUANTITY, ...STORE_SURVIVORS, ...DECIDE, ...STATUS];

@@ -311,6 +311,15 @@ test('a comma in a name or a path stays one value', () => {
 test('its folder is told by the words that lead there, and by no other process', () => {
   expect(vmFolderIn(argv({}, { folder: '/vms/a,b' }))).toBe('/vms/a,b');
   const byHand = ['qemu-system-x86_64', '-pidfile', '/run/db/qemu.pid', '-qmp', 'unix:/run/db/qmp.sock,server=on'];
-  for (const words of [byHand, ['qemu-system-x86_64'], ['qemu-system-x86_64', '-pidfile'], []])
+  const alike = [
+    'qemu-system-x86_64',
+    '-pidfile',
+    '/run/db/qemu.pid',
+    '-chardev',
+    'null,id=qmp0',
+    '-mon',
+    'chardev=qmp0',
+  ];
+  for (const words of [byHand, alike, ['qemu-system-x86_64'], ['qemu-system-x86_64', '-pidfile'], []])
     expect(vmFolderIn(words)).toBeUndefined();
 });

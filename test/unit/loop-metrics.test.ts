@@ -27,6 +27,7 @@ test('passes, their time, who was woken and who waits', () => {
   expect(seen.text).toContain('controller_runtime_reconcile_time_seconds_bucket{controller="host",le="0.1"} 0\n');
   expect(seen.text).toContain('controller_runtime_reconcile_time_seconds_bucket{controller="host",le="0.25"} 3\n');
   expect(seen.value('workqueue_adds_total', { name: 'host' })).toBe(6);
+  expect(seen.value('qemu_operator_loop_hosts')).toBe(2);
   // Of each host as its last pass left it.
   expect(seen.value('workqueue_depth', { name: 'host' })).toBe(4);
 });
@@ -50,5 +51,6 @@ test('actions under way, done and failed', () => {
 
 test('a host whose loop ended has nothing under way and nobody who waits', () => {
   const seen = heard({ type: 'action', ...ON, action: LAUNCH }, pass('rack1', 5), { type: 'ended', host: 'rack1' });
-  expect([seen.value('controller_runtime_active_workers'), seen.value('workqueue_depth')]).toEqual([0, 0]);
+  const names = ['controller_runtime_active_workers', 'workqueue_depth', 'qemu_operator_loop_hosts'];
+  expect(names.map((name) => seen.value(name))).toEqual([0, 0, 0]);
 });

@@ -46,6 +46,10 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
     () => onCreate(vmDocument({}, { name: 'a'.repeat(64) })),
     'spec.vmName',
   ],
+  'VirtualMachineMonitor.spec.until: a time such as 2026-01-31T15:04:05Z': [
+    () => onCreate(monitorDocument({ until: '2026-02-30T15:04:05Z' })),
+    'spec.until',
+  ],
   'VirtualMachine.spec: hostName is immutable once set': [
     () => onUpdate({ hostName: 'a' }, { hostName: 'b' }),
     'spec.hostName',

@@ -94,7 +94,10 @@ function filesOf({ status }: VirtualMachine, { say }: Call['context']): Record<s
   const deleted = disks.filter(({ reclaim }) => reclaim === 'Delete').map(({ path }) => path);
   const kept = disks
     .filter(({ reclaim }) => reclaim !== 'Delete')
-    .map(({ path, state }) => ({ path, reason: say.keptDisk(state === 'Attached' ? 'existed' : 'Retain') }));
+    .map(({ path, state, sharedWith }) => {
+      const why = sharedWith !== undefined ? 'shared' : state === 'Attached' ? 'existed' : 'Retain';
+      return { path, reason: say.keptDisk(why) };
+    });
   const known = new Set(disks.map(({ path }) => path));
   const foreign = (status?.leftBehind ?? [])
     .filter((path) => !known.has(path))

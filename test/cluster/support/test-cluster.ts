@@ -64,8 +64,12 @@ export class TestCluster {
   }
 
   /** @param user fields of a kubeconfig's user. @returns its path */
-  writeKubeconfig(name: string, user: object, namespace = 'default'): string {
-    const cluster = { server: this.server, 'certificate-authority': this.path('ca.crt') };
+  writeKubeconfig(
+    name: string,
+    user: object,
+    namespace = 'default',
+    cluster: object = { server: this.server, 'certificate-authority': this.path('ca.crt') },
+  ): string {
     const config = {
       apiVersion: 'v1',
       kind: 'Config',
@@ -85,16 +89,16 @@ export class TestCluster {
     return stdout;
   }
 
-  tryKubectl(words: readonly string[], input?: string): Promise<Ended> {
-    return this.#run('kubectl', ['--kubeconfig', this.kubeconfig, ...words], input);
+  tryKubectl(words: readonly string[], input?: string, env: Readonly<Record<string, string>> = {}): Promise<Ended> {
+    return this.#run('kubectl', ['--kubeconfig', this.kubeconfig, ...words], input, env);
   }
 
   helm(words: readonly string[]): Promise<Ended> {
     return this.#run('helm', ['--kubeconfig', this.kubeconfig, ...words]);
   }
 
-  async #run(program: string, words: readonly string[], input?: string): Promise<Ended> {
-    const env = { PATH: process.env['PATH'] ?? '', HOME: this.folder };
+  async #run(program: string, words: readonly string[], input?: string, more = {}): Promise<Ended> {
+    const env = { PATH: process.env['PATH'] ?? '', HOME: this.folder, ...more };
     const child = run(join(this.#binaries, program), [...words], { env, maxBuffer: MAX_OUTPUT });
     child.child.stdin?.end(input ?? '');
     try {
