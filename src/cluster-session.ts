@@ -10,13 +10,13 @@ import { driveHosts, type LoopPlace } from './drive-hosts.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
 import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
-import type { ControllerEvent } from './reconcile/controller.ts';
+import type { ControllerEvent } from './reconcile/loop-event.ts';
 import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
 import { recordEvents } from './store/kube-events.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
-import { openKubeStore } from './store/kube-store.ts';
+import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
 
 /** As managedFields show them: what the operator sees and does, and what people and models want. */
 const FIELD_MANAGERS = { operator: 'qemu-operator', command: 'qemu-operator-cli' };
@@ -42,6 +42,10 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     storeDir: join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'qemu-operator', KUBERNETES),
     storeName: KUBERNETES,
     loop,
+    apiServer: {
+      reach: (signal) => uidOfCluster(transport, signal),
+      requests: () => transport.requests(),
+    },
     shellFor: (host) => shells.of(host),
     tryLogin: (attempt) => shells.attempt(attempt),
     welcome: (attempt, how) => welcome((one) => shells.attempt(one), attempt, how),

@@ -1,7 +1,7 @@
 /** The loop of a process: every Host of a store, driven by real QEMU. */
 import type { Observable, Subscription } from 'rxjs';
 import { messageOf } from './api/errors.ts';
-import type { ControllerEvent } from './reconcile/controller.ts';
+import type { ControllerEvent } from './reconcile/loop-event.ts';
 import type { Owns } from './reconcile/rendezvous.ts';
 import type { HostShells } from './remote/host-shells.ts';
 import type { SecretStore, Store } from './store/store.ts';

@@ -69,6 +69,12 @@ const context: Context = {
     };
     await serveStdio({ store, loop, remotes, ...limits, version: version(), language, stdin, stdout, log, signal });
   },
+  openDoors: async ({ store, loop, apiServer }, doors) => {
+    const { openDoors } = await import('./serve/doors.ts');
+    const { reach, requests } = apiServer ?? {};
+    const onEvent = loop.onEvent.bind(loop);
+    return openDoors({ store, reach, requests, onEvent, loopState: doors.loopState, version: version() }, doors);
+  },
   runProgram,
   stdin: process.stdin,
   stdout: process.stdout,

@@ -13,7 +13,7 @@ import { KUBERNETES } from './cli/session.ts';
 import { driveHosts } from './drive-hosts.ts';
 import { LocalShell } from './host/local-shell.ts';
 import { LoopHolder } from './loop-holder.ts';
-import type { ControllerEvent } from './reconcile/controller.ts';
+import type { ControllerEvent } from './reconcile/loop-event.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';

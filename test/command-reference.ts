@@ -104,6 +104,7 @@ function nobody(): Context {
     machine: never,
     defaultNamespace: never,
     serveMcp: never,
+    openDoors: never,
     runProgram: never,
     stdin: Readable.from([]),
     stdout: new Writable({ write: (_chunk, _encoding, done) => done() }),

@@ -10,6 +10,34 @@ export interface McpOptions {
   readonly noDelete: boolean;
 }
 
+/** Where the operator answers HTTP. */
+export interface BindAddress {
+  /** The option that says it, and what it said. */
+  readonly flag: string;
+  readonly text: string;
+  /** Absent: every address of the machine. */
+  readonly host?: string | undefined;
+  readonly port: number;
+}
+
+export type LoopState = 'starting' | 'running' | 'standing by' | 'ending';
+
+export interface DoorOptions {
+  /** Absent: closed. */
+  readonly health: BindAddress | undefined;
+  readonly metrics: BindAddress | undefined;
+  readonly loopState: () => LoopState;
+}
+
+/** An HTTP server of ours. */
+export interface Door {
+  /** The option that asked for it. */
+  readonly flag: string;
+  /** Where it listens. */
+  readonly address: string;
+  close(): Promise<void>;
+}
+
 export interface Context {
   readonly openSession: OpenSession;
   /** The namespace of the objects where -n does not say it; undefined: `default`. */
@@ -17,6 +45,8 @@ export interface Context {
   readonly machine: () => Promise<Machine>;
   /** Serves the MCP tools on stdin and stdout until the client leaves or the signal aborts. */
   readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
+  /** Answers probes and Prometheus from now on. Fails where an address cannot be had; then nothing is open. */
+  readonly openDoors: (session: Session, options: DoorOptions) => Promise<readonly Door[]>;
   /** For an editor and for the script that builds the sample guest. */
   readonly runProgram: RunProgram;
   readonly stdin: Readable & { readonly isTTY?: boolean; readonly isRaw?: boolean; setRawMode?(raw: boolean): unknown };

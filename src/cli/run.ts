@@ -1,22 +1,35 @@
 /** run: the controller, until a signal ends it. VMs live on. */
 import { type Command, Option } from 'commander';
-import { pino } from 'pino';
 import { messageOf } from '../api/errors.ts';
 import { API_VERSION } from '../api/meta.ts';
-import type { ControllerEvent } from '../reconcile/controller.ts';
 import type { ObjectProblem, SourceProblem, Store } from '../store/store.ts';
-import { type Context, type Declare, examples, type Globals, withSession } from './context.ts';
-import type { Session } from './session.ts';
+import { parseBindAddress } from './bind-address.ts';
+import {
+  type Context,
+  type Declare,
+  type Door,
+  type DoorOptions,
+  examples,
+  type Globals,
+  type LoopState,
+  withSession,
+} from './context.ts';
+import { keysOfProblem, LOG_LEVELS, type Log, type LogFormat, type LogLevel, logEvent, logTo } from './run-log.ts';
+import { KUBERNETES, type Session } from './session.ts';
 
-type Log = Pick<pino.Logger, 'info' | 'warn' | 'debug'>;
-type Format = 'json' | 'text';
-const LEVELS = ['debug', 'info', 'warn'] as const;
+const METRICS = '--metrics-bind-address';
+const HEALTH = '--health-probe-bind-address';
+
+/** Of a pod, whose ports nobody else has, as controller-runtime's projects have them. */
+const IN_CLUSTER = { metrics: ':8080', health: ':8081' };
 
 interface RunOptions extends Globals {
-  readonly logFormat?: Format;
-  readonly logLevel: (typeof LEVELS)[number];
+  readonly logFormat?: LogFormat;
+  readonly logLevel: LogLevel;
   readonly operatorNamespace?: string;
   readonly allowLocalHost?: boolean;
+  readonly metricsBindAddress?: string;
+  readonly healthProbeBindAddress?: string;
 }
 
 export const declareRun: Declare = (command, context) => {
@@ -27,7 +40,15 @@ export const declareRun: Declare = (command, context) => {
         'text',
       ]),
     )
-    .addOption(new Option('--log-level <level>', 'least important lines to print').choices(LEVELS).default('info'))
+    .addOption(new Option('--log-level <level>', 'least important lines to print').choices(LOG_LEVELS).default('info'))
+    .option(
+      `${METRICS} <address>`,
+      `where Prometheus finds /metrics, such as 127.0.0.1:8080; 0: nowhere (default: 0, in a cluster ${IN_CLUSTER.metrics})`,
+    )
+    .option(
+      `${HEALTH} <address>`,
+      `where probes find /healthz and /readyz; 0: nowhere (default: 0, in a cluster ${IN_CLUSTER.health})`,
+    )
     .option(
       '--operator-namespace <name>',
       'in a cluster: where the credentials of Hosts are kept (default: the namespace of the context)',
@@ -37,23 +58,67 @@ export const declareRun: Declare = (command, context) => {
   examples(command, [
     ['Run the controller until Ctrl-C; machines live on when it ends', 'run'],
     ['Run it for the objects of a cluster', 'run --store kubernetes'],
+    ['With figures for a Prometheus on this machine', 'run --metrics-bind-address 127.0.0.1:8080'],
     ['A second one on the same store stands by, and takes over when the first ends', 'run --log-format json'],
   ]);
 };
 
 async function run(context: Context, options: RunOptions): Promise<void> {
-  const log = logger(context, options);
-  await withSession(context, options, (session) => serve(context, session, log), 'run');
+  const format = options.logFormat ?? (context.stderr.isTTY === true ? 'text' : 'json');
+  const log = logTo(context.stderr, format, options.logLevel);
+  let state: LoopState = 'starting';
+  const doors: Door[] = [];
+  try {
+    await withSession(
+      context,
+      options,
+      async (session) => {
+        doors.push(...(await openDoors(context, session, { ...options, loopState: () => state }, log)));
+        await drive(context, session, log, (now) => {
+          state = now;
+        });
+      },
+      'run',
+    );
+  } finally {
+    // Last: until then a probe is told that it ends, and a scraper what was done.
+    await Promise.all(doors.map((door) => door.close()));
+  }
 }
 
-async function serve(context: Context, session: Session, log: Log): Promise<void> {
+async function openDoors(
+  context: Context,
+  session: Session,
+  { metricsBindAddress, healthProbeBindAddress, loopState }: RunOptions & Pick<DoorOptions, 'loopState'>,
+  log: Log,
+): Promise<readonly Door[]> {
+  const otherwise = session.storeName === KUBERNETES ? IN_CLUSTER : { metrics: '0', health: '0' };
+  const metrics = parseBindAddress(METRICS, metricsBindAddress ?? otherwise.metrics);
+  const health = parseBindAddress(HEALTH, healthProbeBindAddress ?? otherwise.health);
+  if (metrics === undefined && health === undefined) return [];
+  const doors = await context.openDoors(session, { metrics, health, loopState });
+  for (const { flag, address } of doors) log.info({ flag, address }, 'serving');
+  return doors;
+}
+
+async function drive(
+  context: Context,
+  session: Session,
+  log: Log,
+  tellState: (state: LoopState) => void,
+): Promise<void> {
   const { loop, storeName } = session;
+  context.signal.addEventListener('abort', () => tellState('ending'), { once: true });
   loop.onEvent((event) => logEvent(log, event));
   const ended = followProblems(session.store, log);
-  const started = () => log.info({ store: storeName, api: API_VERSION, pid: process.pid }, 'controller started');
+  const started = () => {
+    tellState('running');
+    log.info({ store: storeName, api: API_VERSION, pid: process.pid }, 'controller started');
+  };
   if (loop.start() === 'here') started();
   else {
     log.info({ store: storeName }, 'another process runs the loop on this store: standing by');
+    tellState('standing by');
     await loop.standBy(context.signal, started).catch((error: unknown) => {
       if (!context.signal.aborted) throw error;
     });
@@ -83,8 +148,8 @@ function followProblems(store: Store, log: Log): () => void {
       return;
     }
     const now = new Map(problems.map((problem) => [JSON.stringify(problem), problem]));
-    for (const [key, problem] of now) if (!told.has(key)) log.warn({ ...problem }, PROBLEM[kindOf(problem)].comes);
-    for (const [key, problem] of told) if (!now.has(key)) log.info({ ...problem }, PROBLEM[kindOf(problem)].goes);
+    for (const [key, one] of now) if (!told.has(key)) log.warn(keysOfProblem(one), PROBLEM[kindOf(one)].comes);
+    for (const [key, one] of told) if (!now.has(key)) log.info(keysOfProblem(one), PROBLEM[kindOf(one)].goes);
     told = now;
   };
   look();
@@ -109,40 +174,4 @@ function aborted(signal: AbortSignal): Promise<void> {
     const alive = setInterval(() => undefined, 2 ** 30);
     signal.addEventListener('abort', () => clearInterval(alive), { once: true });
   });
-}
-
-function logEvent(log: Log, event: ControllerEvent): void {
-  const { host } = event;
-  switch (event.type) {
-    case 'action':
-      log.info({ host, vm: event.vm, action: event.action.type, because: event.because }, 'acting');
-      break;
-    case 'done':
-      log.info({ host, vm: event.vm, action: event.action.type, ms: event.ms }, 'done');
-      break;
-    case 'failed':
-      log.warn({ host, vm: event.vm, action: event.action?.type, error: event.message }, 'failed');
-      break;
-    case 'pass':
-      log.debug({ host, vms: event.vms, ms: event.ms }, 'looked');
-  }
-}
-
-function logger({ stderr }: Context, { logFormat, logLevel }: RunOptions): Log {
-  const format = logFormat ?? (stderr.isTTY === true ? 'text' : 'json');
-  const write = (line: string) => void stderr.write(format === 'json' ? line : `${asText(line)}\n`);
-  return pino({ level: logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, { write });
-}
-
-const LEVEL_WORDS: Readonly<Record<number, string>> = { 20: 'DEBUG', 30: 'INFO', 40: 'WARN' };
-
-/** One line of JSON as a line for people. */
-function asText(line: string): string {
-  const { level, time, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
-  const rest = Object.entries(fields).map(([key, value]) => `${key}=${shown(value)}`);
-  return [String(time), LEVEL_WORDS[Number(level)] ?? String(level), String(msg), ...rest].join(' ');
-}
-
-function shown(value: unknown): string {
-  return typeof value === 'string' && /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
 }

@@ -3,7 +3,7 @@ import type { Host } from '../api/host.ts';
 import type { Attempt, Welcome } from '../api/host-ssh.ts';
 import type { Holder } from '../doctor/service-checks.ts';
 import type { Login, Shell } from '../host/shell.ts';
-import type { ControllerEvent } from '../reconcile/controller.ts';
+import type { ControllerEvent } from '../reconcile/loop-event.ts';
 import type { SecretStore, Store } from '../store/store.ts';
 
 /** The word of --store for a cluster. */
@@ -40,6 +40,8 @@ export interface Session {
   /** What --store names it by. */
   readonly storeName: string;
   readonly loop: LoopSupervisor;
+  /** Of a cluster: what its API server does for this process. */
+  readonly apiServer?: ApiServer | undefined;
   /** Reaches the machine of a Host for streams. */
   readonly shellFor: (host: Host) => Shell;
   /** Reaches a machine over SSH that no Host stands for yet, or a Host with other credentials than it has. */
@@ -50,6 +52,13 @@ export interface Session {
     options: { readonly vmDir?: string | undefined; readonly signal: AbortSignal },
   ) => Promise<Welcome>;
   close(): Promise<void>;
+}
+
+export interface ApiServer {
+  /** Rejects where it does not answer. */
+  reach(signal: AbortSignal): Promise<unknown>;
+  /** What was asked so far, by method and HTTP status. */
+  requests(): Iterable<{ readonly method: string; readonly code: string; readonly count: number }>;
 }
 
 /** This machine, whether it has a store or not. */

@@ -28,6 +28,14 @@ export const PATCH_TYPES = {
   apply: 'application/apply-patch+yaml',
 } as const;
 
+/** One kind of answer, and how many there were. */
+export interface RequestCount {
+  readonly method: string;
+  /** HTTP status, or `<error>` where there was no answer, as client-go's metrics have it. */
+  readonly code: string;
+  count: number;
+}
+
 export interface KubeRequest {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Path below the server, already escaped. */
@@ -65,6 +73,7 @@ export class KubeTransport {
   readonly #options: TransportOptions;
   #config: KubeConfig;
   #pools: Pools | undefined;
+  readonly #requests = new Map<string, RequestCount>();
 
   constructor(options: TransportOptions) {
     this.#options = options;
@@ -87,6 +96,18 @@ export class KubeTransport {
       if (answer.statusCode >= 300) throw await statusOf(answer);
       return answer.body;
     });
+  }
+
+  /** All that were asked so far; a watch counts when it begins. */
+  requests(): Iterable<Readonly<RequestCount>> {
+    return this.#requests.values();
+  }
+
+  #count(method: string, code: string): void {
+    const key = `${method} ${code}`;
+    const known = this.#requests.get(key);
+    if (known === undefined) this.#requests.set(key, { method, code, count: 1 });
+    else known.count += 1;
   }
 
   /** Watches are ended by whoever began them; what else is under way has a moment to end by itself. */
@@ -126,7 +147,11 @@ export class KubeTransport {
         body: body === undefined ? null : JSON.stringify(body),
         signal: signal ?? null,
       }),
-    );
+    ).catch((error: unknown) => {
+      if (error instanceof KubeUnreachableError) this.#count(method, '<error>');
+      throw error;
+    });
+    this.#count(method, String(answer.statusCode));
     // Whoever reads it is told as well; where nobody does, its end is nobody's failure.
     answer.body.on('error', () => undefined);
     return answer;

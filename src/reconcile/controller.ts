@@ -11,7 +11,8 @@ import type { VirtualMachineMonitor } from '../api/virtual-machine-monitor.ts';
 import type { SecretReader, Store, WatchEvent } from '../store/store.ts';
 import { changes } from './changes.ts';
 import { FencedError, type HostDriver } from './driver.ts';
-import { HostLoop, type HostLoopOptions, type LoopEvent } from './host-loop.ts';
+import { HostLoop, type HostLoopOptions } from './host-loop.ts';
+import type { ControllerEvent } from './loop-event.ts';
 import type { Owns } from './rendezvous.ts';
 import { HostSampler } from './sampler.ts';
 import { answerUnplaced } from './unplaced.ts';
@@ -26,8 +27,6 @@ export interface ControllerDependencies {
   readonly scheduler?: SchedulerLike;
   readonly options?: Partial<HostLoopOptions>;
 }
-
-export type ControllerEvent = LoopEvent & { readonly host: string };
 
 interface Running {
   /** As its loop was last woken for it. */
@@ -174,6 +173,7 @@ class Controller {
         .run()
         .subscribe((error) => this.#emit({ type: 'failed', vm: '*', error, message: messageOf(error), host: name })),
     );
+    subscription.add(() => this.#emit({ type: 'ended', host: name }));
     this.#running.set(name, { host, loop, sampler, driver, subscription, isFenced: false });
     this.#wakeBehind();
     void this.#wakeUnplaced();

@@ -17,6 +17,7 @@ import { decideSafely, isOrphaned, isPaused } from './decide.ts';
 import type { Decision, Subject } from './decision.ts';
 import { FencedError, type HostDriver } from './driver.ts';
 import { HostView, type View } from './host-view.ts';
+import type { LoopEvent } from './loop-event.ts';
 import { NO_SECRETS, seedFor, seenSecret } from './secrets.ts';
 import { type Pass, statusOf } from './status.ts';
 import { isOutdated, writeStatus } from './status-writer.ts';
@@ -46,19 +47,6 @@ export interface HostLoopDependencies {
   readonly scheduler?: SchedulerLike;
   readonly options?: Partial<HostLoopOptions>;
 }
-
-/** What the loop did, for logs and tests. */
-export type LoopEvent =
-  | { readonly type: 'action'; readonly vm: string; readonly action: Action; readonly because: string }
-  | { readonly type: 'done'; readonly vm: string; readonly action: Action; readonly ms: number }
-  | {
-      readonly type: 'failed';
-      readonly vm: string;
-      readonly action?: Action;
-      readonly error: unknown;
-      readonly message: string;
-    }
-  | { readonly type: 'pass'; readonly vms: number; readonly ms: number };
 
 type Step = Extract<Decision, { kind: 'act' }>;
 
@@ -172,7 +160,8 @@ export class HostLoop {
     await this.#noteHost(view);
     if (view.look.kind === 'cannot-see') this.#queue.wake(EVERYTHING, UNSEEN_RETRY_MS);
     else if (view.verdicts.get(host.spec.vmDir)?.kind === 'blocked') this.#queue.wake(EVERYTHING, BLOCKED_RETRY_MS);
-    this.#emit({ type: 'pass', vms: dirty.length, ms: this.#scheduler.now() - started });
+    const ms = this.#scheduler.now() - started;
+    this.#emit({ type: 'pass', vms: dirty.length, ms, woken: taken.size, waiting: this.#queue.due });
   }
 
   #problem(vm: VirtualMachine, reasons: readonly ObjectProblem['reason'][]): ObjectProblem | undefined {

@@ -57,6 +57,12 @@ export class WakeQueue {
     return this.#due.size;
   }
 
+  /** How many are due now. */
+  get due(): number {
+    const now = this.#scheduler.now();
+    return [...this.#due.values()].filter((at) => at <= now).length;
+  }
+
   #arm(heldBack: ReadonlySet<string> = new Set()): void {
     const times = [...this.#due].filter(([key]) => !heldBack.has(key)).map(([, at]) => at);
     if (times.length === 0 || !this.#ready$.observed) return;

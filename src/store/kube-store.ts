@@ -48,13 +48,17 @@ export interface KubeStoreOptions extends KubeCacheOptions {
 
 /** A cluster is known on the hosts by the uid of its namespace kube-system, which lives as long as the cluster. */
 export async function openKubeStore(options: KubeStoreOptions): Promise<Store> {
-  const subject = 'Namespace kube-system';
+  return new KubeStore(await uidOfCluster(options.transport), options);
+}
+
+/** Asks the API server, which asks etcd. @throws an ApiError where it does not answer, or not to us */
+export async function uidOfCluster(transport: KubeTransport, signal?: AbortSignal): Promise<string> {
   try {
     const path = '/api/v1/namespaces/kube-system';
-    const { metadata } = await options.transport.json<KubeObject>({ method: 'GET', path });
-    return new KubeStore(metadata.uid, options);
+    const { metadata } = await transport.json<KubeObject>({ method: 'GET', path, signal });
+    return metadata.uid;
   } catch (error) {
-    throw apiErrorOf(error, subject);
+    throw apiErrorOf(error, 'Namespace kube-system');
   }
 }
 

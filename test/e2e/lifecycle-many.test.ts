@@ -15,7 +15,7 @@ describe('many', () => {
     expect([new Set(pids).size, qemusBelow(rig.root).length]).toEqual([20, 20]);
     let [now, most] = [0, 0];
     for (const event of rig.events) {
-      if (event.type === 'pass' || event.action?.type !== 'launch') continue;
+      if (event.type === 'pass' || event.type === 'ended' || event.action?.type !== 'launch') continue;
       now += event.type === 'action' ? 1 : -1;
       most = Math.max(most, now);
     }

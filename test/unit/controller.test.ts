@@ -2,7 +2,10 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseManifest } from '../../src/api/admission.ts';
 import { FINALIZERS } from '../../src/api/meta.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
-import { type ControllerEvent, runController } from '../../src/reconcile/controller.ts';
+import { runController } from '../../src/reconcile/controller.ts';
+import type { ControllerEvent } from '../../src/reconcile/loop-event.ts';
+import { LoopFigures } from '../../src/serve/loop-metrics.ts';
+import { Exposition } from '../e2e/support/exposition.ts';
 import { hostDocument, vmDocument } from '../fakes/manifests.ts';
 import { SimulatedHost } from '../fakes/simulated-host.ts';
 import { folderOf, Simulation, VM_DIR } from '../fakes/simulation.ts';
@@ -31,9 +34,11 @@ afterEach(async () => {
   await simulation.end();
 });
 
-const createHost = (name = 'localhost') =>
-  simulation.store.create(parseManifest(hostDocument({ local: {}, vmDir: VM_DIR, allowedPaths: ['/'] }, { name })));
 type Fields = Readonly<Record<string, unknown>>;
+const createHost = (name = 'localhost', spec: Fields = {}) =>
+  simulation.store.create(
+    parseManifest(hostDocument({ local: {}, vmDir: VM_DIR, allowedPaths: ['/'], ...spec }, { name })),
+  );
 const createVm = (spec: Fields = {}, metadata: Fields = {}) =>
   simulation.store.create(parseManifest(vmDocument({ ...spec }, metadata))) as Promise<VirtualMachine>;
 const ready = async () => {
@@ -182,6 +187,35 @@ describe('a watch that tells nothing', () => {
     await simulation.pass(130_000);
     expect(await ready()).toMatchObject({ status: 'True', reason: 'Running' });
   });
+});
+
+test('what it tells adds up to figures: who was woken, what was done, and that a host ended', async () => {
+  const figures = new LoopFigures();
+  const heard = () => {
+    for (const event of events.splice(0)) figures.hear(event);
+    return new Exposition(figures.text());
+  };
+  // A sample that is written wakes its VM.
+  const { uid } = (await createHost('localhost', { metricsIntervalSeconds: 0 })).metadata;
+  await simulation.pass(5_000);
+  await createVm({ hostName: 'localhost' });
+  await simulation.pass(10_000);
+  const seen = heard();
+  expect(seen.value('qemu_operator_actions_total', { action: 'launch', result: 'success' })).toBe(1);
+  expect(seen.value('controller_runtime_active_workers')).toBe(0);
+  expect(seen.value('workqueue_depth')).toBe(0);
+  // The host at its start, the VM when it came and after each of its actions.
+  expect(seen.value('workqueue_adds_total')).toBeGreaterThanOrEqual(5);
+  await simulation.pass(65_000);
+  const atRest = heard().value('workqueue_adds_total') ?? 0;
+  await simulation.pass(600_000);
+  // Nothing happened in ten minutes but the look of every minute.
+  expect(heard().value('workqueue_adds_total')).toBe(atRest + 10);
+  await simulation.remove();
+  await simulation.pass(20_000);
+  await simulation.store.delete('Host', { name: 'localhost' }, { uid });
+  await simulation.pass(120_000);
+  expect(events.filter(({ type }) => type === 'ended')).toEqual([{ type: 'ended', host: 'localhost' }]);
 });
 
 test('nothing is left when it stops', async () => {

@@ -35,6 +35,19 @@ describe('the wake queue', () => {
     ]);
   });
 
+  test('what is due counts, and what is for later does not', async () => {
+    const { clock, queue } = queueWithLog();
+    for (const [key, afterMs] of [
+      ['a', 0],
+      ['b', 0],
+      ['c', 50],
+    ] as const)
+      queue.wake(key, afterMs);
+    expect(queue.due).toBe(2);
+    await clock.advance(10);
+    expect(queue.due).toBe(0);
+  });
+
   test('what is held back stays, and the next wake-up takes it', async () => {
     const clock = new VirtualClock(0);
     const queue = new WakeQueue(clock);

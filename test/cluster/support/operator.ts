@@ -12,9 +12,11 @@ export async function startOperator(
   words: readonly string[] = [],
   kubeconfig = cluster.kubeconfig,
 ): Promise<Running> {
+  // Others run beside it: no fixed ports unless asked for.
+  const closed = ['--metrics-bind-address', '0', '--health-probe-bind-address', '0'];
   const place = ['--store', 'kubernetes', '--kubeconfig', kubeconfig];
   const run = Object.entries(process.env).filter(([name]) => name.startsWith('QEMU_OPERATOR_TEST'));
-  const child = spawn(process.execPath, [MAIN, ...place, 'run', '--log-format', 'json', ...words], {
+  const child = spawn(process.execPath, [MAIN, ...place, 'run', '--log-format', 'json', ...closed, ...words], {
     cwd: '/',
     env: { ...Object.fromEntries(run), PATH: process.env['PATH'] ?? '', HOME: cluster.folder },
     stdio: ['ignore', 'pipe', 'pipe'],
