@@ -17,9 +17,9 @@ cp -R crds "$app/"
 # No scripts: what they would compile only makes SSH a little faster.
 (cd "$app" && npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund)
 rm "$app/package-lock.json" "$app/.npmrc"
-# Types and maps are for who develops.
+# Sources, types and maps are for who develops.
 rm -rf "$app/node_modules/@types"
-find "$app" -type f \( -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -name '*.map' \) -delete
+find "$app" -type f \( -name '*.ts' -o -name '*.mts' -o -name '*.cts' -o -name '*.map' \) -delete
 cat >"$out/usr/local/bin/qemu-operator" <<'END'
 #!/bin/sh
 # The same options as of the service: docs/operations/service.md.

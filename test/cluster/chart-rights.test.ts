@@ -7,6 +7,7 @@ import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { deleted } from '../../src/store/object-rules.ts';
 import type { StoredObject } from '../../src/store/object-table.ts';
 import type { Running } from '../e2e/support/cli-rig.ts';
+import { ask, doorsOf } from '../e2e/support/doors.ts';
 import { writeSparseTiny } from '../e2e/support/images.ts';
 import { isAlive } from '../e2e/support/process.ts';
 import { testFolder } from '../e2e/support/rig.ts';
@@ -158,6 +159,16 @@ describe('the operator, with a token of its ServiceAccount', () => {
       '{"spec":{"powerState":"PoweredOn"}}',
     ]);
     await wait('condition=Running', 'qvm/web');
+  });
+
+  test('answers the probes of its pod, and Prometheus', async () => {
+    const { health, metrics } = await doorsOf(operator);
+    const [{ livenessProbe, readinessProbe }] = (await podTemplate(cluster)).spec.containers;
+    for (const { httpGet } of [livenessProbe, readinessProbe]) {
+      expect(httpGet.port).toBe('health');
+      expect(await ask(health, httpGet.path)).toMatchObject({ status: 200 });
+    }
+    expect((await ask(metrics, '/metrics')).text).toMatch(/^qemu_operator_vm_running\{.*name="web".*\} 1$/m);
   });
 
   test('answers a monitor, and takes it away at its end', async () => {

@@ -27,9 +27,15 @@ export function installOperator(cluster: TestCluster, words: readonly string[] =
   return cluster.helm(['upgrade', '--install', RELEASE, OPERATOR_CHART, '-n', NAMESPACE, ...words]);
 }
 
+interface Probe {
+  readonly httpGet: { readonly path: string; readonly port: string };
+}
+
 interface Container {
   readonly command: readonly string[];
   readonly args: readonly string[];
+  readonly livenessProbe: Probe;
+  readonly readinessProbe: Probe;
   readonly env?: readonly { readonly name: string; readonly value: string }[];
 }
 
@@ -43,8 +49,8 @@ export async function podTemplate(cluster: TestCluster): Promise<Pod> {
   return (JSON.parse(text) as { spec: { template: Pod } }).spec.template;
 }
 
-/** Ports of a pod are its own; those of this machine are not. */
-const ADDRESSES = /^--(metrics|health-probe)-bind-address=/;
+/** Ports of a pod are its own; those of this machine are not: free ones of the loopback instead. */
+const ADDRESS = /^(--(?:metrics|health-probe)-bind-address)=:\d+$/;
 
 /** A root file system that cannot be written, and what the kubelet mounts for a ServiceAccount; nobody else sees them. */
 const MOUNTS = `set -e
@@ -68,7 +74,7 @@ export async function runPod(onFinished: OnFinished, cluster: TestCluster, { spe
       '--mount',
       ...(process.getuid?.() === 0 ? [] : ['--map-root-user']),
       ...['sh', '-c', MOUNTS, 'sh', await serviceAccountFolder(cluster, spec.serviceAccountName)],
-      ...[process.execPath, MAIN, ...args.filter((word) => !ADDRESSES.test(word))],
+      ...[process.execPath, MAIN, ...args.map((word) => word.replace(ADDRESS, '$1=127.0.0.1:0'))],
     ],
     {
       cwd: '/',
