@@ -1,7 +1,7 @@
 /** Probes and metrics of an operator whose API server answers, is killed, comes back, and freezes. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Running } from '../e2e/support/cli-rig.ts';
 import { ask, DOORS, type DoorsFound, doorsOf } from '../e2e/support/doors.ts';
 import { scrape } from '../e2e/support/exposition.ts';
@@ -9,37 +9,35 @@ import { writeSparseTiny } from '../e2e/support/images.ts';
 import { isAlive, qemusBelow } from '../e2e/support/process.ts';
 import { testFolder } from '../e2e/support/rig.ts';
 import { until } from '../e2e/support/wait.ts';
+import { clusterForFile } from './support/api.ts';
 import { startOperator } from './support/operator.ts';
-import { TestCluster } from './support/test-cluster.ts';
+import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
 
-const ends: (() => Promise<void>)[] = [];
-const onFinished = (work: () => Promise<void>) => void ends.push(work);
-const API_VERSION = 'qemu-operator.dev/v1alpha1';
+const HOSTS = ['rack-0', 'rack-1', 'rack-2', 'rack-3'];
 const WEB = { namespace: 'default', name: 'web' };
-let cluster: TestCluster;
 let operator: Running;
 let doors: DoorsFound;
 let root: string;
 
-beforeAll(async () => {
-  cluster = await TestCluster.start(onFinished);
+const file = clusterForFile(async (cluster, onFinished) => {
   root = testFolder(onFinished);
-  operator = await startOperator(onFinished, cluster, ['--allow-local-host', ...DOORS]);
+  const hostOf = await sshHosts(onFinished, cluster, root);
+  // At rest nothing is written but Leases.
+  const hosts = HOSTS.map((name) => hostOf(name, join(root, name))).map(({ spec, ...host }) => ({
+    ...host,
+    spec: { ...spec, metricsIntervalSeconds: 0 },
+  }));
+  const disks = [{ name: 'root', path: writeSparseTiny(join(root, 'web.raw')), format: 'raw' }];
+  await cluster.kubectl(['apply', '-f', '-'], documents(...hosts, smallVm('web', 'rack-0', { disks })));
+  operator = await startOperator(onFinished, cluster, DOORS);
   doors = await doorsOf(operator);
-  const disk = { name: 'root', path: writeSparseTiny(join(root, 'web.raw')), format: 'raw' };
-  const host = { local: {}, vmDir: join(root, 'vms'), allowedPaths: [root], metricsIntervalSeconds: 0 };
-  const vm = { architecture: 'x86_64', vcpus: 1, memory: '32Mi', networks: [], hostName: 'here', disks: [disk] };
-  const objects = [
-    { apiVersion: API_VERSION, kind: 'Host', metadata: { name: 'here' }, spec: host },
-    { apiVersion: API_VERSION, kind: 'VirtualMachine', metadata: { name: 'web' }, spec: vm },
-  ];
-  await cluster.kubectl(['apply', '-f', '-'], objects.map((object) => JSON.stringify(object)).join('\n---\n'));
-  await cluster.kubectl(['wait', '--for=condition=Ready', 'qvm/web', '--timeout=60s']);
-}, 1_800_000);
-
-afterAll(async () => {
-  await cluster.tryKubectl(['delete', 'qvm,qhost', '--all', '--timeout=60s']);
-  for (const end of ends.reverse()) await end();
+  await cluster.kubectl([
+    'wait',
+    '--for=condition=Ready',
+    'qvm/web',
+    ...HOSTS.map((name) => `qhost/${name}`),
+    '--timeout=60s',
+  ]);
 });
 
 const ready = (status: number) =>
@@ -59,7 +57,7 @@ interface Audited {
 
 /** What the API server has noted of the operator's requests. */
 function audited(): Audited[] {
-  const lines = readFileSync(cluster.path('audit.log'), 'utf8').trimEnd().split('\n');
+  const lines = readFileSync(file.cluster.path('audit.log'), 'utf8').trimEnd().split('\n');
   return lines
     .map((line) => JSON.parse(line) as Audited)
     .filter(({ userAgent = '', stage }) => userAgent.startsWith('qemu-operator/') && stage === 'ResponseComplete');
@@ -91,7 +89,7 @@ test('figures of objects and of requests are those of kubectl and of the audit l
   const { seen } = counted;
   expect(seen.value('rest_client_requests_total', { method: 'GET', code: '200' })).toBeGreaterThan(3);
   const columns = 'jsonpath={.status.phase} {.spec.hostName} {.status.vcpus}';
-  const [phase = '', host = '', vcpus] = (await cluster.kubectl(['get', 'qvm', 'web', '-o', columns])).split(' ');
+  const [phase = '', host = '', vcpus] = (await file.cluster.kubectl(['get', 'qvm', 'web', '-o', columns])).split(' ');
   expect(seen.value('qemu_operator_vm_phase', { ...WEB, phase })).toBe(1);
   expect(seen.value('qemu_operator_vm_info', { ...WEB, host })).toBe(1);
   expect(seen.value('qemu_operator_vm_vcpus', WEB)).toBe(Number(vcpus));
@@ -108,7 +106,7 @@ test('scrapes and probes write nothing', async () => {
 test('API server killed: alive, not ready with the reason, the last figures; restarted: ready by itself', async () => {
   const pids = qemusBelow(root);
   expect(pids).toHaveLength(1);
-  await cluster.killApiServer();
+  await file.cluster.killApiServer();
   const { text } = await ready(500);
   expect(text).toMatch(
     /^\[\+\]store ok\n\[-\]api-server failed: .*the API server cannot be reached: .*\n\[\+\]loop ok\nreadyz check failed\n$/,
@@ -119,14 +117,14 @@ test('API server killed: alive, not ready with the reason, the last figures; res
   expect(away.value('qemu_operator_vm_running', WEB)).toBe(1);
   expect(away.value('rest_client_requests_total', { method: 'GET', code: '<error>' })).toBeGreaterThan(0);
   expect(pids.every(isAlive)).toBe(true);
-  await cluster.startApiServer();
+  await file.cluster.startApiServer();
   await ready(200);
   expect((await scrape(doors.metrics)).value('qemu_operator_store_up')).toBe(1);
   expect(qemusBelow(root)).toEqual(pids);
 });
 
 test('API server frozen: a probe is answered in time, with no more than what is known', async () => {
-  cluster.freezeApiServer();
+  file.cluster.freezeApiServer();
   try {
     const from = performance.now();
     const { text } = await ready(500);
@@ -134,7 +132,29 @@ test('API server frozen: a probe is answered in time, with no more than what is 
     expect(await ask(doors.health, '/healthz')).toEqual({ status: 200, text: 'ok' });
     expect(performance.now() - from).toBeLessThan(10_000);
   } finally {
-    cluster.thawApiServer();
+    file.cluster.thawApiServer();
   }
   await ready(200);
+});
+
+test('replicas: all show every machine, each counts the Hosts that it drives, also after one has left', async () => {
+  const pids = qemusBelow(root);
+  const second = await startOperator(file.onFinished, file.cluster, DOORS);
+  const others = await doorsOf(second);
+  const driven = async ({ metrics }: DoorsFound) => (await scrape(metrics)).value('qemu_operator_loop_hosts') ?? 0;
+  await until(
+    'each Host is driven by one of them',
+    () => Promise.all([driven(doors), driven(others)]),
+    ([one = 0, two = 0]) => one + two === HOSTS.length,
+  );
+  for (const { metrics } of [doors, others])
+    expect((await scrape(metrics)).value('qemu_operator_vm_running', WEB)).toBe(1);
+  expect((await operator.stop()).code).toBe(0);
+  await until(
+    'the other drives all',
+    () => driven(others),
+    (hosts) => hosts === HOSTS.length,
+  );
+  expect((await ask(others.health, '/readyz')).status).toBe(200);
+  expect(qemusBelow(root)).toEqual(pids);
 });
