@@ -52,8 +52,10 @@ function processesOfUser(uid) {
 /** The program and arguments that run `args` as the user, with a clean environment. */
 function asUser(name, home, args, { setuid = false } = {}) {
   const environment = [`HOME=${home}`, `USER=${name}`, `LOGNAME=${name}`, `TMPDIR=${home}`];
-  for (const kept of ['PATH', RUN_VARIABLE, 'NODE_DISABLE_COMPILE_CACHE'])
+  for (const kept of ['PATH', RUN_VARIABLE])
     if (process.env[kept] !== undefined) environment.push(`${kept}=${process.env[kept]}`);
+  // It may not write the run's own.
+  environment.push('NODE_DISABLE_COMPILE_CACHE=1');
   const ids = [`--reuid=${name}`, `--regid=${name}`, '--init-groups', ...(setuid ? [] : ['--no-new-privs'])];
   return ['setpriv', [...ids, 'env', '--ignore-environment', '--chdir', home, ...environment, ...args]];
 }

@@ -152,8 +152,9 @@ test('the tiny disk starts, uses its disk, and switches off at the power button'
   const { serial, qmp, ended } = await start('qemu-system-x86_64', ['-machine', 'q35', ...drive]);
   await serial.hears(/TINY-UP\r\nTINY-IO/);
   qmp.say('{"execute":"system_powerdown"}\n');
+  // What it said last may be read after it has ended.
+  await serial.hears(/TINY-POWERDOWN/);
   await ended;
-  expect(serial.heard).toContain('TINY-POWERDOWN');
 });
 
 test('the tiny arm64 firmware starts and switches off at the power button', async () => {
@@ -169,6 +170,7 @@ test('the tiny arm64 firmware starts and switches off at the power button', asyn
   ]);
   await serial.hears(/TINY-UP/);
   qmp.say('{"execute":"system_powerdown"}\n');
+  // What it said last may be read after it has ended.
+  await serial.hears(/TINY-POWERDOWN/);
   await ended;
-  expect(serial.heard).toContain('TINY-POWERDOWN');
 });
