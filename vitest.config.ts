@@ -30,12 +30,6 @@ function project(name: string) {
   };
 }
 
-/** Last: its API server may still be building while the others run. */
-function cluster() {
-  const { test } = project('cluster');
-  return { test: { ...test, sequence: { groupOrder: 3 } } };
-}
-
 /** The e2e body again, its host behind a real sshd. */
 function overSsh() {
   const { test } = project('e2e');
@@ -58,6 +52,6 @@ export default defineConfig({
   test: {
     passWithNoTests: false,
     allowOnly: false,
-    projects: [...[...FAST, 'conformance', 'e2e'].filter(hasTests).map(project), overSsh(), cluster()],
+    projects: [...[...FAST, 'conformance', 'cluster', 'e2e'].filter(hasTests).map(project), overSsh()],
   },
 });

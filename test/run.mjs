@@ -2,12 +2,13 @@
  * `npm test`: every suite, from a clean clone with nothing but Node and npm. Sets up what is missing, then hands over
  * to test/suites.mjs under the pinned Node, whose last line is `N passed, N failed`.
  *
- *   npm test                  all of it
+ *   npm test                  all of it but the suites on a Kubernetes API server
+ *   npm run test:cluster      those: kube-apiserver, etcd, kubectl and helm are built first, where they are not yet
  *   npm test -- --shared      others work on this machine and in this tree: what appears meanwhile is told, not failed
  *   npm test -- FILTER...     only test files whose path contains a filter
  *
  * What stays by design: node_modules, packages of the system, and in ~/.cache/qemu-operator the guest's disk and the
- * programs of the test cluster (kube-apiserver, etcd, kubectl, helm), which the first run builds with Go.
+ * programs of the test cluster, which its first run builds with Go in a quarter of an hour.
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';

@@ -6,17 +6,22 @@ import { report, runStage, staticStages, vitestStage } from './stages.mjs';
 const SUITES_DEADLINE_MS = 50 * 60_000;
 
 const args = process.argv.slice(2);
-const filters = args.filter((arg) => arg !== '--shared');
+const filters = args.filter((arg) => !arg.startsWith('--'));
+const say = (line) => console.log(`==> ${line}`);
+
+const projectsOf = (...names) => names.flatMap((name) => ['--project', name]);
 
 await betweenLooks(args.includes('--shared'), async (tally, vitest) => {
+  const run = (projects) =>
+    vitest(vitestStage('suites', [...projects, ...filters], { deadlineMs: SUITES_DEADLINE_MS }));
+  if (args.includes('--cluster')) {
+    const complaint = await buildClusterBinaries(say);
+    if (complaint !== undefined) return tally.count('the test cluster is built', false, [complaint]);
+    return run(projectsOf('cluster'));
+  }
   for (const result of await Promise.all(staticStages().map(runStage))) {
     report(result);
     tally[result.ok ? 'passed' : 'failed'] += 1;
   }
-  // Beside the suites: those that need it are the last, and wait for it.
-  const wanted = filters.length === 0 || filters.some((filter) => filter.includes('cluster'));
-  const built = wanted ? buildClusterBinaries((line) => console.log(`==> ${line}`)) : undefined;
-  await vitest(vitestStage('suites', filters, { deadlineMs: SUITES_DEADLINE_MS }));
-  const complaint = await built;
-  if (complaint !== undefined) tally.count('the test cluster is built', false, [complaint]);
+  return run(projectsOf('unit', 'property', 'proof', 'conformance', 'e2e', 'over-ssh'));
 });

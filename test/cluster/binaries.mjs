@@ -1,7 +1,7 @@
 /**
  * kube-apiserver, etcd, kubectl and helm for the suites on a real API server: those of KUBEBUILDER_ASSETS where it is
  * set, as with envtest; else built once from pinned Go modules and kept in the cache. The first build takes the two
- * processors of a small machine a quarter of an hour, so it runs beside the other suites, behind them in priority.
+ * processors of a small machine a quarter of an hour, behind everything else in priority.
  *
  *   node test/cluster/binaries.mjs     builds them now where they are missing, and prints their folder
  */
