@@ -1,5 +1,4 @@
 /** How objects of an API server are read: each time anew, for a command; or from a cache that a watch keeps. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ExpiredError } from '../api/errors.ts';
 import type { ObjectOf } from '../api/kinds.ts';
 import { DEFAULT_NAMESPACE, isNamespaced, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
@@ -102,7 +101,6 @@ export class DirectReads implements Reads {
 
   async close(): Promise<void> {
     this.#ended.abort();
-    await sleep(0);
   }
 
   #read<K extends Kind>(kind: Kind, raw: KubeObject): ObjectOf<K> {
