@@ -1,20 +1,21 @@
 /** The real things behind a session in a cluster: its API server, and for the operator the hosts and the loop. */
-import { readFileSync } from 'node:fs';
-import { homedir, hostname } from 'node:os';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { ReplaySubject, type Subscription } from 'rxjs';
+import { ReplaySubject, Subscription } from 'rxjs';
 import { messageOf } from './api/errors.ts';
 import { OPERATOR_NAMESPACE } from './api/host-ssh.ts';
 import { KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
 import { driveHosts, type LoopPlace } from './drive-hosts.ts';
+import { configFolder, version } from './installation.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
 import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
+import { changes } from './reconcile/changes.ts';
 import type { ControllerEvent } from './reconcile/loop-event.ts';
 import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
-import { recordEvents } from './store/kube-events.ts';
+import { EventRecorder } from './store/kube-events.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
 
@@ -39,7 +40,7 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
   return {
     store,
     secrets,
-    storeDir: join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'qemu-operator', KUBERNETES),
+    storeDir: join(configFolder(), KUBERNETES),
     storeName: KUBERNETES,
     loop,
     apiServer: {
@@ -59,11 +60,6 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
   };
 }
 
-function version(): string {
-  const text = readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
-}
-
 /** In a cluster the operator runs the loop, and commands only edit and read. */
 const ELSEWHERE: LoopSupervisor = {
   running: false,
@@ -72,6 +68,9 @@ const ELSEWHERE: LoopSupervisor = {
   standBy: () => Promise.reject(new Error('only the operator runs the loop')),
   onEvent: () => undefined,
 };
+
+/** Whose life is told as Events. */
+const KINDS_TOLD = ['VirtualMachine', 'Host'] as const;
 
 /** The loop of one of several replicas, on the Hosts that are its own. */
 class OperatorLoop implements LoopSupervisor {
@@ -125,22 +124,27 @@ class OperatorLoop implements LoopSupervisor {
 
   async #drive(): Promise<void> {
     this.#state = 'running';
-    void recordEvents(
-      {
-        store: this.#place.store,
-        transport: this.#transport,
-        instance: this.#leases.id,
-        owns: (hostName) => this.#owns(hostName),
-        onFailure: (error) => this.#failed(error),
-      },
-      this.#ended.signal,
-    );
     const [subscription] = await Promise.all([
       driveHosts(this.#place, (event) => this.#tell(event)),
       this.#leases.start(),
     ]);
+    subscription.add(this.#recordEvents());
     if (this.running) this.#subscription = subscription;
     else subscription.unsubscribe();
+  }
+
+  #recordEvents(): Subscription {
+    const { signal } = this.#ended;
+    const recorder = new EventRecorder({
+      transport: this.#transport,
+      instance: this.#leases.id,
+      owns: (hostName) => this.#owns(hostName),
+      onFailure: (error) => this.#failed(error),
+      signal,
+    });
+    const told = new Subscription();
+    for (const kind of KINDS_TOLD) told.add(changes(this.#place.store, kind, signal).subscribe(recorder.listener()));
+    return told;
   }
 
   #failed(error: unknown): void {

@@ -1,18 +1,13 @@
 /** The binary: real things are wired here, and nowhere else. Running this file runs the command. */
-import { readFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import type { Context } from './cli/context.ts';
 import { InterruptedError } from './cli/exit-codes.ts';
 import { runCli } from './cli/program.ts';
 import { runProgram } from './host/run-program.ts';
+import { version } from './installation.ts';
 import type { Remotes } from './mcp/remote-hosts.ts';
 
 const entry = process.argv[1] ?? '';
-
-function version(): string {
-  const text = readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
-}
 
 /** From a clone there is no command on PATH; from a folder with node_modules, npx finds it. */
 function invokedAs(): string {

@@ -1,7 +1,7 @@
 /** The real things behind a session: the file store, the hosts, the loop. */
 import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { Subscription } from 'rxjs';
 import { type Manifest, parseManifest } from './api/admission.ts';
 import { AlreadyExistsError, InvalidObjectError } from './api/errors.ts';
@@ -12,6 +12,7 @@ import type { GlobalOptions, LoopRole, LoopSupervisor, Machine, Session, Session
 import { KUBERNETES } from './cli/session.ts';
 import { driveHosts } from './drive-hosts.ts';
 import { LocalShell } from './host/local-shell.ts';
+import { absoluteOr, configFolder } from './installation.ts';
 import { LoopHolder } from './loop-holder.ts';
 import type { ControllerEvent } from './reconcile/loop-event.ts';
 import { HostShells } from './remote/host-shells.ts';
@@ -77,12 +78,7 @@ function storeFolder({ store }: GlobalOptions): string {
   const named = store ?? process.env['QEMU_OPERATOR_STORE'];
   if (named !== undefined && named !== '') return resolve(named);
   if (process.getuid?.() === 0) return '/etc/qemu-operator';
-  return join(absoluteOr(process.env['XDG_CONFIG_HOME'], join(homedir(), '.config')), 'qemu-operator');
-}
-
-/** The XDG base directory specification: a relative value counts as none. */
-function absoluteOr(value: string | undefined, otherwise: string): string {
-  return value !== undefined && isAbsolute(value) ? value : otherwise;
+  return configFolder();
 }
 
 /** @param isUsable whether the default folder will do */

@@ -1,5 +1,5 @@
 /** Where the operator listens, in the forms of controller-runtime's flags. Pure. */
-import type { BindAddress } from './context.ts';
+import type { BindAddress } from '../serve/door.ts';
 import { usageError } from './exit-codes.ts';
 
 /**

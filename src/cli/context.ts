@@ -2,6 +2,8 @@
 import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { RunProgram } from '../host/run-program.ts';
+import type { Door } from '../serve/door.ts';
+import type { DoorAddresses, LoopState } from '../serve/doors.ts';
 import { InterruptedError } from './exit-codes.ts';
 import type { GlobalOptions, LoopRole, Machine, OpenSession, Session, SessionOptions } from './session.ts';
 
@@ -10,32 +12,8 @@ export interface McpOptions {
   readonly noDelete: boolean;
 }
 
-/** Where the operator answers HTTP. */
-export interface BindAddress {
-  /** The option that says it, and what it said. */
-  readonly flag: string;
-  readonly text: string;
-  /** Absent: every address of the machine. */
-  readonly host?: string | undefined;
-  readonly port: number;
-}
-
-export type LoopState = 'starting' | 'running' | 'standing by' | 'ending';
-
-export interface DoorOptions {
-  /** Absent: closed. */
-  readonly health: BindAddress | undefined;
-  readonly metrics: BindAddress | undefined;
+export interface DoorOptions extends DoorAddresses {
   readonly loopState: () => LoopState;
-}
-
-/** An HTTP server of ours. */
-export interface Door {
-  /** The option that asked for it. */
-  readonly flag: string;
-  /** Where it listens. */
-  readonly address: string;
-  close(): Promise<void>;
 }
 
 export interface Context {

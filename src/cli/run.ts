@@ -2,18 +2,11 @@
 import { type Command, Option } from 'commander';
 import { messageOf } from '../api/errors.ts';
 import { API_VERSION } from '../api/meta.ts';
+import type { Door } from '../serve/door.ts';
+import type { LoopState } from '../serve/doors.ts';
 import type { ObjectProblem, SourceProblem, Store } from '../store/store.ts';
 import { parseBindAddress } from './bind-address.ts';
-import {
-  type Context,
-  type Declare,
-  type Door,
-  type DoorOptions,
-  examples,
-  type Globals,
-  type LoopState,
-  withSession,
-} from './context.ts';
+import { type Context, type Declare, type DoorOptions, examples, type Globals, withSession } from './context.ts';
 import { keysOfProblem, LOG_LEVELS, type Log, type LogFormat, type LogLevel, logEvent, logTo } from './run-log.ts';
 import { KUBERNETES, type Session } from './session.ts';
 

@@ -3,6 +3,7 @@
  * whoever is woken by a change finds it there.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BACKOFF, Backoff, type BackoffTimes } from './backoff.ts';
 import { KubeStatusError } from './kube-error.ts';
 import { listAll } from './list.ts';
 import type { KubeObject } from './objects.ts';
@@ -29,9 +30,6 @@ export interface ReflectorOptions<T> {
   readonly firstRetryMs?: number;
 }
 
-const FIRST_RETRY_MS = 800;
-const MAX_RETRY_MS = 30_000;
-
 interface Entry<T> {
   readonly uid: string;
   readonly resourceVersion: string;
@@ -40,12 +38,14 @@ interface Entry<T> {
 
 export class Reflector<T> {
   readonly #options: ReflectorOptions<T>;
+  readonly #times: BackoffTimes;
   readonly #entries = new Map<string, Entry<T>>();
   readonly #listeners = new Set<(delta: Delta<T> | undefined) => void>();
   #resourceVersion: string | undefined;
 
   constructor(options: ReflectorOptions<T>) {
     this.#options = options;
+    this.#times = { ...BACKOFF, ...(options.firstRetryMs !== undefined && { firstMs: options.firstRetryMs }) };
   }
 
   /** Up to where it knows all; undefined until the first list is there. */
@@ -71,20 +71,18 @@ export class Reflector<T> {
 
   /** Lists and watches until the signal aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    const { transport, path, query, onFailure, firstRetryMs = FIRST_RETRY_MS } = this.#options;
-    let waitMs = firstRetryMs;
+    const { transport, path, query, onFailure } = this.#options;
+    const backoff = new Backoff(this.#times);
     while (!signal.aborted) {
       try {
         const { items, resourceVersion } = await listAll(transport, { path, ...(query && { query }), signal });
         this.#replace(items, resourceVersion);
-        waitMs = firstRetryMs;
+        backoff.reset();
         await this.#follow(resourceVersion, signal);
       } catch (error) {
         if (signal.aborted) return;
         const expired = error instanceof KubeStatusError && error.expired;
-        const asked = error instanceof KubeStatusError ? error.retryAfterMs : undefined;
-        const againMs = asked ?? waitMs * (1 + Math.random());
-        waitMs = Math.min(MAX_RETRY_MS, waitMs * 2);
+        const againMs = backoff.next(error);
         if (!expired) onFailure?.(error, againMs);
         await sleep(againMs, undefined, { signal }).catch(() => undefined);
       }
@@ -92,14 +90,14 @@ export class Reflector<T> {
   }
 
   async #follow(resourceVersion: string, signal: AbortSignal): Promise<void> {
-    const { transport, path, query, onFailure, firstRetryMs = FIRST_RETRY_MS } = this.#options;
+    const { transport, path, query, onFailure } = this.#options;
     const events = watchFrom(transport, {
       path,
       resourceVersion,
       signal,
       ...(query && { query }),
       ...(onFailure && { onFailure }),
-      backoff: { firstMs: firstRetryMs, maxMs: MAX_RETRY_MS, resetMs: 120_000 },
+      backoff: this.#times,
     });
     for await (const event of events) {
       if (event.type === 'DELETED') this.#remove(keyOfObject(event.object), event.object.metadata.resourceVersion);

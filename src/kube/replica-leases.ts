@@ -80,14 +80,11 @@ export class ReplicaLeases {
 
   /** Resolves when this replica is known and knows the others. */
   async start(): Promise<void> {
-    await this.#renew();
+    await this.#beat();
+    if (this.#abort.signal.aborted) return;
     this.#watching = this.#reflector.run(this.#abort.signal);
     const every = (ms: number, work: () => void) => this.#timers.push(setInterval(work, ms));
-    every(this.#times.renewMs, () => {
-      this.#renewing ??= this.#renew().finally(() => {
-        this.#renewing = undefined;
-      });
-    });
+    every(this.#times.renewMs, () => void this.#beat());
     every(TICK_MS, () => this.#judge());
   }
 
@@ -97,6 +94,14 @@ export class ReplicaLeases {
     this.#abort.abort();
     await Promise.all([this.#renewing, this.#watching]);
     await this.#remove(this.id).catch(this.#options.onFailure ?? (() => undefined));
+  }
+
+  /** One at a time. */
+  #beat(): Promise<void> {
+    this.#renewing ??= this.#renew().finally(() => {
+      this.#renewing = undefined;
+    });
+    return this.#renewing;
   }
 
   async #renew(): Promise<void> {

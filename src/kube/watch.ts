@@ -4,6 +4,7 @@
  * ends it (KubeStatusError.expired): then the caller lists again.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BACKOFF, Backoff, type BackoffTimes } from './backoff.ts';
 import { KubeStatusError } from './kube-error.ts';
 import type { KubeList, KubeObject } from './objects.ts';
 import type { KubeTransport, Query } from './transport.ts';
@@ -21,18 +22,11 @@ export interface RawWatchOptions {
   readonly signal: AbortSignal;
   /** Told of each connection that failed, and how long it waits for the next. */
   readonly onFailure?: (error: unknown, againMs: number) => void;
-  readonly backoff?: WatchBackoff;
+  readonly backoff?: BackoffTimes;
 }
 
-/** As client-go has them. */
-export interface WatchBackoff {
-  readonly firstMs: number;
-  readonly maxMs: number;
-  /** A connection that lived so long begins anew with the first wait. */
-  readonly resetMs: number;
-}
-
-const BACKOFF: WatchBackoff = { firstMs: 800, maxMs: 30_000, resetMs: 120_000 };
+/** A connection that lived so long begins anew with the first wait. */
+const RESET_MS = 120_000;
 /** A watch that was served and then ended in order is soon asked for again. */
 const SERVED_MS = 5_000;
 const SOON_MS = 50;
@@ -44,9 +38,8 @@ const NEWLINE = 10;
 /** Every event after `resourceVersion`, in order, until the signal aborts. @throws KubeStatusError where it expired */
 export async function* watchFrom(transport: KubeTransport, options: RawWatchOptions): AsyncGenerator<RawEvent> {
   const { path, query, signal, onFailure } = options;
-  const { firstMs, maxMs, resetMs } = { ...BACKOFF, ...options.backoff };
+  const backoff = new Backoff(options.backoff ?? BACKOFF);
   let { resourceVersion } = options;
-  let waitMs = firstMs;
   while (!signal.aborted) {
     const from = performance.now();
     let failure: unknown;
@@ -73,11 +66,9 @@ export async function* watchFrom(transport: KubeTransport, options: RawWatchOpti
       failure = error;
     }
     const livedMs = performance.now() - from;
-    if (livedMs > resetMs) waitMs = firstMs;
+    if (livedMs > RESET_MS) backoff.reset();
     const served = failure === undefined && livedMs > SERVED_MS;
-    const asked = failure instanceof KubeStatusError ? failure.retryAfterMs : undefined;
-    const againMs = asked ?? (served ? SOON_MS : waitMs * (1 + Math.random()));
-    if (!served) waitMs = Math.min(maxMs, waitMs * 2);
+    const againMs = served ? SOON_MS : backoff.next(failure);
     if (failure !== undefined) onFailure?.(failure, againMs);
     await sleep(againMs, undefined, { signal }).catch(() => undefined);
   }

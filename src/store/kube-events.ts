@@ -4,12 +4,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { findCondition } from '../api/conditions.ts';
-import { ExpiredError, oneLine } from '../api/errors.ts';
+import { oneLine } from '../api/errors.ts';
 import type { AnyObject } from '../api/kinds.ts';
 import { DEFAULT_NAMESPACE, GROUP } from '../api/meta.ts';
 import { collectionPath, type Resource } from '../kube/objects.ts';
 import type { KubeTransport } from '../kube/transport.ts';
-import type { Store } from './store.ts';
+import type { WatchEvent } from './store.ts';
 
 const EVENTS: Resource = { group: 'events.k8s.io', version: 'v1', plural: 'events' };
 const REPORTER = `${GROUP}/operator`;
@@ -21,13 +21,14 @@ const MAX_NAME = 200;
 const MAX_INSTANCE = 128;
 
 export interface EventsOptions {
-  readonly store: Store;
   readonly transport: KubeTransport;
   /** Which of the replicas tells. */
   readonly instance: string;
   /** Whether this replica drives a Host of this name, `''` for none. */
   readonly owns: (hostName: string) => boolean;
   readonly onFailure: (error: unknown) => void;
+  /** Nothing is told after it aborts. */
+  readonly signal: AbortSignal;
 }
 
 interface News {
@@ -35,27 +36,22 @@ interface News {
   readonly message: string;
 }
 
-/** Tells what happens from now on, until the signal aborts. Never rejects. */
-export async function recordEvents(options: EventsOptions, signal: AbortSignal): Promise<void> {
-  const queue = new Queue(options, signal);
-  await Promise.all(
-    (['VirtualMachine', 'Host'] as const).map(async (kind) => {
-      while (!signal.aborted) await follow(kind, options, queue, signal);
-    }),
-  );
-}
+/** Tells what happens from the first bookmark of a watch on: what was there before is no news. */
+export class EventRecorder {
+  readonly #owns: EventsOptions['owns'];
+  readonly #queue: Queue;
 
-async function follow(
-  kind: 'VirtualMachine' | 'Host',
-  { store, owns, onFailure }: EventsOptions,
-  queue: Queue,
-  signal: AbortSignal,
-): Promise<void> {
-  /** By uid, the newest line that is known. What was there before is no news. */
-  const known = new Map<string, string>();
-  try {
+  constructor(options: EventsOptions) {
+    this.#owns = options.owns;
+    this.#queue = new Queue(options);
+  }
+
+  /** For the events of one kind, in order; the watch may begin again. */
+  listener(): (event: WatchEvent) => void {
+    /** By uid, the newest line that is known. */
+    const known = new Map<string, string>();
     let isNew = false;
-    for await (const event of store.watch(kind, { signal })) {
+    return (event) => {
       if (event.type === 'BOOKMARK') isNew = true;
       else if (event.type === 'DELETED') known.delete(event.object.metadata.uid);
       else {
@@ -63,11 +59,9 @@ async function follow(
         const lines = linesOf(object);
         const fresh = newsIn(lines, known.get(object.metadata.uid));
         known.set(object.metadata.uid, textOf(lines.at(-1)));
-        if (isNew && owns(hostOf(object))) for (const line of fresh) queue.add(object, line);
+        if (isNew && this.#owns(hostOf(object))) for (const line of fresh) this.#queue.add(object, line);
       }
-    }
-  } catch (error) {
-    if (!signal.aborted && !(error instanceof ExpiredError)) onFailure(error);
+    };
   }
 }
 
@@ -96,13 +90,11 @@ function textOf(line: (News & { readonly at?: string }) | undefined): string {
 /** One after the other, so that a flood of news is no flood of requests. */
 class Queue {
   readonly #options: EventsOptions;
-  readonly #signal: AbortSignal;
   readonly #waiting: object[] = [];
   #isSending = false;
 
-  constructor(options: EventsOptions, signal: AbortSignal) {
+  constructor(options: EventsOptions) {
     this.#options = options;
-    this.#signal = signal;
   }
 
   add(object: AnyObject, news: News): void {
@@ -112,18 +104,19 @@ class Queue {
   }
 
   async #send(): Promise<void> {
+    const { transport, signal, onFailure } = this.#options;
     this.#isSending = true;
-    for (let body = this.#waiting.shift(); body !== undefined && !this.#signal.aborted; body = this.#waiting.shift()) {
+    for (let body = this.#waiting.shift(); body !== undefined && !signal.aborted; body = this.#waiting.shift()) {
       const { namespace } = (body as { metadata: { namespace: string } }).metadata;
       try {
-        await this.#options.transport.json({
+        await transport.json({
           method: 'POST',
           path: collectionPath(EVENTS, namespace),
           body,
-          signal: this.#signal,
+          signal,
         });
       } catch (error) {
-        if (!this.#signal.aborted) this.#options.onFailure(error);
+        if (!signal.aborted) onFailure(error);
       }
     }
     this.#isSending = false;

@@ -23,7 +23,7 @@ import {
   patched,
   refOfManifest,
 } from './object-rules.ts';
-import type { StoredObject } from './object-table.ts';
+import type { Declaration, StoredObject } from './object-table.ts';
 import type {
   Applied,
   ListOptions,
@@ -113,8 +113,9 @@ class KubeStore implements Store {
         if (before.metadata.deletionTimestamp !== undefined)
           throw new ConflictError(`${kind} ${keyOf(ref)} is being deleted: apply again when it is gone`);
       }
-      const object = await this.#declare(manifest, options);
-      const rest = Object.entries(asked(manifest, options).spec).filter(([key]) => options.undeclared?.includes(key));
+      const { spec, declaration } = asked(manifest, options);
+      const object = await this.#declare(manifest, declaration, options);
+      const rest = Object.entries(spec).filter(([key]) => options.undeclared?.includes(key));
       const after =
         rest.length === 0
           ? object
@@ -126,11 +127,14 @@ class KubeStore implements Store {
   }
 
   /** What the manifest says becomes this manager's, whoever said otherwise before. */
-  async #declare<K extends Kind>(manifest: Manifest<K>, options: WriteOptions): Promise<ObjectOf<K>> {
+  async #declare<K extends Kind>(
+    manifest: Manifest<K>,
+    { labels, annotations, spec }: Declaration,
+    options: WriteOptions,
+  ): Promise<ObjectOf<K>> {
     const { kind, metadata } = manifest;
     const ref = refOfManifest(manifest);
     const { uid, resourceVersion, finalizers, ownerReferences } = metadata;
-    const { labels, annotations, spec } = asked(manifest, options).declaration;
     const maps = Object.entries({ labels, annotations }).filter(([, map]) => Object.keys(map).length > 0);
     const declared = { ...ref, uid, resourceVersion, finalizers, ownerReferences, ...Object.fromEntries(maps) };
     const applied = await this.#transport.json<KubeObject>({

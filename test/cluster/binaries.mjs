@@ -7,26 +7,15 @@
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const MODULES = join(import.meta.dirname, 'assets');
 const HELM = 'helm.sh/helm/v4/cmd/helm@v4.3.1';
 const BINARIES = ['kube-apiserver', 'etcd', 'kubectl', 'helm'];
 const PROGRESS_MS = 60_000;
-const WAIT_MS = 500;
 
 const CACHE = join(homedir(), '.cache', 'qemu-operator');
 
@@ -49,37 +38,6 @@ export function clusterBinaries() {
   }
   const folder = folderInCache();
   return hasAll(folder) ? folder : undefined;
-}
-
-/** The same, once whoever builds them now is done. @throws where nobody builds them */
-export async function awaitClusterBinaries() {
-  for (;;) {
-    const folder = clusterBinaries();
-    if (folder !== undefined) return folder;
-    const { pid, error } = builder();
-    if (error !== undefined) throw new Error(`the API server of the tests could not be built: ${error}`);
-    if (pid === undefined) throw new Error('the API server of the tests is not built: node test/cluster/binaries.mjs');
-    await sleep(WAIT_MS);
-  }
-}
-
-const noteFile = () => `${folderInCache()}.note`;
-
-/** Who builds them, as its note says. */
-function builder() {
-  let note;
-  try {
-    note = JSON.parse(readFileSync(noteFile(), 'utf8'));
-  } catch {
-    return {};
-  }
-  return note.error !== undefined || existsSync(`/proc/${note.pid}`) ? note : {};
-}
-
-function write(note) {
-  mkdirSync(CACHE, { recursive: true });
-  writeFileSync(`${noteFile()}.new`, JSON.stringify(note));
-  renameSync(`${noteFile()}.new`, noteFile());
 }
 
 function goCommand() {
@@ -124,12 +82,7 @@ export async function buildClusterBinaries(say) {
   const folder = folderInCache();
   const work = `${folder}.building`;
   const go = goCommand();
-  write({ pid: process.pid });
-  const failed = (error) => {
-    write({ error });
-    return error;
-  };
-  if (go === undefined) return failed('Go 1.26 is needed to build kube-apiserver, etcd, kubectl and helm: install it');
+  if (go === undefined) return 'Go 1.26 is needed to build kube-apiserver, etcd, kubectl and helm: install it';
   mkdirSync(work, { recursive: true });
   // Go's caches lie with it: what an interrupted build has done is not done again, and at the end they go.
   const env = {
@@ -153,14 +106,13 @@ export async function buildClusterBinaries(say) {
     const from = Date.now();
     say(`Building ${name} of the test cluster; once, it is kept in ${CACHE}`);
     const error = await runGo(go, args, env, say);
-    if (error !== undefined) return failed(error);
+    if (error !== undefined) return error;
     mkdirSync(folder, { recursive: true });
     renameSync(join(work, name), join(folder, name));
     const megabytes = Math.round(statSync(join(folder, name)).size / 1e6);
     say(`Built ${name}: ${megabytes} MB in ${Math.round((Date.now() - from) / 1000)} s`);
   }
   rmSync(work, { recursive: true, force: true });
-  rmSync(noteFile(), { force: true });
   return undefined;
 }
 

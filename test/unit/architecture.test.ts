@@ -19,7 +19,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   doctor: ['api', 'host', 'qemu', 'reconcile'],
   mcp: ['api', 'store', 'messages', 'reconcile', 'streams'],
   takeover: ['api', 'host', 'qemu', 'reconcile'],
-  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'takeover', 'host'],
+  cli: ['api', 'store', 'messages', 'reconcile', 'streams', 'doctor', 'takeover', 'host', 'serve'],
   serve: ['mcp', 'streams', 'api', 'store'],
   /** Plain scripts that run before anything is installed, and the sample guest: they import nothing of ours. */
   setup: [],
@@ -60,6 +60,12 @@ const NARROW: readonly { from: string; to: string; allows: (found: Import) => bo
     to: 'host',
     allows: ({ typeOnly }) => typeOnly,
     advice: 'a command gets its Shell from the session: use `import type`',
+  },
+  {
+    from: 'cli',
+    to: 'serve',
+    allows: ({ typeOnly }) => typeOnly,
+    advice: 'a command gets its doors from the context: use `import type`',
   },
 ];
 

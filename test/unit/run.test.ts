@@ -1,8 +1,9 @@
 /** When `run` opens its doors, and when it closes them. */
 import { Command } from 'commander';
 import { expect, test } from 'vitest';
-import type { Context, Door, DoorOptions } from '../../src/cli/context.ts';
+import type { Context, DoorOptions } from '../../src/cli/context.ts';
 import { declareRun } from '../../src/cli/run.ts';
+import type { Door } from '../../src/serve/door.ts';
 
 interface Told {
   readonly order: string[];

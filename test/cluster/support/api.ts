@@ -3,9 +3,6 @@ import { afterAll, beforeAll } from 'vitest';
 import type { OnFinished } from '../../e2e/support/rig.ts';
 import { TestCluster } from './test-cluster.ts';
 
-/** The first run of all builds the API server. */
-const BUILD_MS = 1_800_000;
-
 /** One cluster for all tests of a file; it ends with them. */
 export function clusterForFile(
   prepare: (cluster: TestCluster, onFinished: OnFinished) => Promise<void> = async () => undefined,
@@ -16,7 +13,7 @@ export function clusterForFile(
   beforeAll(async () => {
     cluster = await TestCluster.start(onFinished);
     await prepare(cluster, onFinished);
-  }, BUILD_MS);
+  });
   afterAll(async () => {
     for (const end of ends.reverse()) await end();
   });

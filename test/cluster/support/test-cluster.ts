@@ -9,7 +9,7 @@ import type { OnFinished } from '../../e2e/support/rig.ts';
 import { testFolder } from '../../e2e/support/rig.ts';
 import { freePort } from '../../e2e/support/sockets.ts';
 import { until } from '../../e2e/support/wait.ts';
-import { awaitClusterBinaries } from '../binaries.mjs';
+import { clusterBinaries } from '../binaries.mjs';
 
 const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '..', '..', '..');
@@ -41,7 +41,9 @@ export class TestCluster {
 
   /** One that answers, with the CRDs of the product unless a chart is to bring them. It ends with the test. */
   static async start(onFinished: OnFinished, { crds = true } = {}): Promise<TestCluster> {
-    const binaries = await awaitClusterBinaries();
+    const binaries = clusterBinaries();
+    if (binaries === undefined)
+      throw new Error('the API server of the tests is not built: node test/cluster/binaries.mjs');
     const ports = { etcd: await freePort(), api: await freePort() };
     const cluster = new TestCluster(testFolder(onFinished), binaries, ports);
     onFinished(() => cluster.#end());
