@@ -1,6 +1,6 @@
 /** The local host as a shell: `sh -s` with script and arguments on stdin, UNIX sockets by node:net. */
 import { spawn } from 'node:child_process';
-import { connect, type Socket } from 'node:net';
+import { connect, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { scriptWithArguments } from './quote.ts';
 import {
@@ -90,7 +90,7 @@ export class LocalShell implements Shell {
   }
 
   dial(socketPath: string, options: DialOptions): Promise<Duplex> {
-    return dialed(() => connect(socketPath), socketPath, options);
+    return dialed(() => new SocketHeardOut().connect(socketPath), socketPath, options);
   }
 
   dialTcp({ host, port }: TcpAddress, options: DialOptions): Promise<Duplex> {
@@ -98,6 +98,27 @@ export class LocalShell implements Shell {
   }
 
   async close(): Promise<void> {}
+}
+
+/**
+ * What the other side said before it went is still read: node:net throws it away where a write finds that nobody reads
+ * any more. The end of what is read is the end of the connection.
+ */
+class SocketHeardOut extends Socket {
+  override _write(chunk: unknown, encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+    super._write(chunk, encoding, (error) => callback(isUnread(error) ? null : error));
+  }
+
+  override _writev(
+    chunks: { chunk: unknown; encoding: BufferEncoding }[],
+    callback: (error?: Error | null) => void,
+  ): void {
+    super._writev?.(chunks, (error) => callback(isUnread(error) ? null : error));
+  }
+}
+
+function isUnread(error: NodeJS.ErrnoException | null | undefined): boolean {
+  return error?.code === 'EPIPE' || error?.code === 'ECONNRESET';
 }
 
 function dialed(open: () => Socket, where: string, options: DialOptions): Promise<Duplex> {

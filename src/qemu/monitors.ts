@@ -5,10 +5,13 @@ import type { Shell } from '../host/shell.ts';
 import type { HostEvent } from '../reconcile/driver.ts';
 import type { HeardEnd } from '../reconcile/observed.ts';
 import { QmpClient, type QmpEvent } from './qmp.ts';
+import { within } from './within.ts';
 
 const CONNECT_MS = 3_000;
 /** Whoever got a connection asks at once. */
 const IN_USE_MS = 50;
+/** What a process said at its end is on its way already. */
+const LAST_WORDS_MS = 500;
 
 interface Monitor {
   readonly client: Promise<QmpClient>;
@@ -16,6 +19,8 @@ interface Monitor {
   readonly pid: number;
   /** By performance.now(). */
   usedAt: number;
+  /** When nothing more comes from it. */
+  readonly closed: Promise<void>;
 }
 
 export class Monitors {
@@ -40,11 +45,13 @@ export class Monitors {
     this.#forget(folder);
     // A look that began before the end still asks for the process; what was heard of it stays.
     if (this.#heard.get(folder)?.pid !== pid) this.#heard.delete(folder);
-    const client = this.#connect(folder, pid);
-    this.#monitors.set(folder, { client, pid, usedAt: performance.now() });
+    const { promise: closed, resolve: close } = Promise.withResolvers<void>();
+    const client = this.#connect(folder, pid, close);
+    this.#monitors.set(folder, { client, pid, usedAt: performance.now(), closed });
     try {
       return await client;
     } catch (error) {
+      close();
       if (this.#monitors.get(folder)?.client === client) this.#monitors.delete(folder);
       throw error;
     }
@@ -53,6 +60,13 @@ export class Monitors {
   /** The process behind the connection of a folder, open or being opened; it may have ended since. */
   pidOf(folder: string): number | undefined {
     return this.#monitors.get(folder)?.pid;
+  }
+
+  /** Once all is heard that a process said which is gone now: a look may tell of the end before its monitor does. */
+  async heardOut(folder: string, pid: number): Promise<void> {
+    const monitor = this.#monitors.get(folder);
+    if (monitor?.pid !== pid) return;
+    await within(LAST_WORDS_MS, monitor.closed);
   }
 
   heardEnd(folder: string): HeardEnd | undefined {
@@ -71,7 +85,7 @@ export class Monitors {
     monitor?.client.then((client) => client.close()).catch(() => undefined);
   }
 
-  async #connect(folder: string, pid: number): Promise<QmpClient> {
+  async #connect(folder: string, pid: number, close: () => void): Promise<QmpClient> {
     let client: QmpClient | undefined;
     let hasYielded = false;
     const yields = () => {
@@ -89,6 +103,7 @@ export class Monitors {
     const listeners = {
       onEvent: (event: QmpEvent) => this.#onEvent(folder, pid, event),
       onEnd: () => {
+        close();
         const current = this.#monitors.get(folder);
         if (current?.pid === pid) this.#monitors.delete(folder);
         if (!hasYielded) this.#emit({ folder, event: 'MONITOR_CLOSED' });

@@ -66,6 +66,7 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
   living.forEach((folder, index) => {
     folders.set(folder.path, { ...folder, process: { ...folder.process, ...guests[index] } as SeenProcess });
   });
+  await Promise.all([...folders.values()].map((folder) => heardOut(folder, around.monitors)));
   return {
     at: probe.at,
     bootID: probe.bootID,
@@ -80,6 +81,12 @@ export async function seenHost(probe: Probe, request: LookRequest, around: Surro
     strangers: strangersOf(probe, [...folders.values(), ...foreignFolders.values()], foreignVmDirs),
     facts: around.facts,
   };
+}
+
+/** The end of a process is told by the look and by its monitor: whoever tells first, both are heard. */
+async function heardOut({ path, process, record }: SeenFolder, monitors: Monitors): Promise<void> {
+  const pid = record.kind === 'readable' ? record.record.launch?.pid : undefined;
+  if (process.kind === 'absent' && pid !== undefined) await monitors.heardOut(path, pid);
 }
 
 function seenVmDir({ path, state, marker, freeBytes, totalBytes }: ProbedVmDir): SeenVmDir {

@@ -14,6 +14,7 @@ import { LONGEST_PACKET_INTERVAL_MS, type PacketReadings, sampleOf, type VmLook 
 import { type HostLook, lookAtProcesses } from './sample-host.ts';
 import { type Answer, type PacketCounters, readMonitor, readPackets, startGuestPolling } from './sample-monitor.ts';
 import { tapsOf } from './sample-taps.ts';
+import { within } from './within.ts';
 
 export interface SampleTarget {
   /** What the result is keyed by. */
@@ -192,14 +193,4 @@ function near(from: Packets, to: Packets): boolean {
     if (answer.kind !== 'answered' || earlier?.kind !== 'answered') return answer.kind !== 'answered';
     return answer.value.atMs - earlier.value.atMs <= LONGEST_PACKET_INTERVAL_MS;
   });
-}
-
-async function within<T>(ms: number, answer: Promise<T>): Promise<T | undefined> {
-  const timer = new AbortController();
-  const deadline = sleep(ms, undefined, { signal: timer.signal }).catch(() => undefined);
-  try {
-    return await Promise.race([answer, deadline]);
-  } finally {
-    timer.abort();
-  }
 }

@@ -51,7 +51,6 @@ export interface HostContext {
 export interface HostEvent {
   readonly folder: string;
   readonly event: string;
-  readonly heard?: HeardEnd | undefined;
 }
 
 /**
