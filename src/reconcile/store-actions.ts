@@ -1,4 +1,4 @@
-/** The steps that change the object itself. Each carries the uid, so that a re-created object is never touched by a decision about its predecessor. */
+/** The steps that change the object itself. Each is of the object as it was decided on: neither another's change in between is lost, nor a re-created object touched. */
 import { NotFoundError } from '../api/errors.ts';
 import { ANNOTATIONS, FINALIZERS, LABELS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
@@ -13,16 +13,9 @@ export async function applyStoreAction(
   vmName: string,
 ): Promise<VirtualMachine | undefined> {
   const { uid, resourceVersion } = vm.metadata;
-  // Finalizers are a list, replaced whole: another's change in between must not be lost.
-  const listed = action.type === 'add-finalizer' || action.type === 'release';
   try {
     const patch = patchFor(action, vm, vmName);
-    const changed = await store.patch(
-      'VirtualMachine',
-      vm.metadata,
-      patch,
-      listed ? { uid, resourceVersion } : { uid },
-    );
+    const changed = await store.patch('VirtualMachine', vm.metadata, patch, { uid, resourceVersion });
     return action.type === 'release' ? undefined : changed;
   } catch (error) {
     if (action.type === 'release' && error instanceof NotFoundError) return undefined;

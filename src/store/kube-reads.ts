@@ -10,13 +10,13 @@ import { watchFrom } from '../kube/watch.ts';
 import { pathOf, pathOfKind, storedObject } from './kube-objects.ts';
 import { type Reading, readObject } from './object-reader.ts';
 import { normalRef } from './object-rules.ts';
-import type { ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
+import type { GetOptions, ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
 
 /** Whether a cache that knows all up to a revision, and this of the object, shows what was written. */
 export type Shows = (object: ObjectOf<Kind> | undefined, upTo: bigint) => boolean;
 
 export interface Reads {
-  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined>;
+  get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined>;
   list<K extends Kind>(kind: K, options: ListOptions): Promise<ObjectList<K>>;
   watch<K extends Kind>(kind: K, options: WatchOptions): AsyncIterable<WatchEvent<K>>;
   /** Unreadable specs among what was read. */

@@ -26,6 +26,7 @@ import {
 import type { Declaration, StoredObject } from './object-table.ts';
 import type {
   Applied,
+  GetOptions,
   ListOptions,
   ObjectList,
   ObjectPatch,
@@ -75,8 +76,8 @@ class KubeStore implements Store {
     this.#reads = options.cached === true ? new CachedReads(options) : new DirectReads(options.transport);
   }
 
-  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
-    return this.#asking(kind, ref, () => this.#reads.get(kind, ref));
+  get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined> {
+    return this.#asking(kind, ref, () => this.#reads.get(kind, ref, options));
   }
 
   list<K extends Kind>(kind: K, options: ListOptions = {}): Promise<ObjectList<K>> {

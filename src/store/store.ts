@@ -27,6 +27,11 @@ export interface ObjectPatch {
   readonly spec?: Readonly<Record<string, unknown>>;
 }
 
+export interface GetOptions {
+  /** As it is now, past any cache. */
+  readonly consistent?: boolean;
+}
+
 export interface ListOptions {
   readonly namespace?: string | undefined;
   /** Equality of every named label. */
@@ -81,7 +86,7 @@ export interface Store {
   readonly uid: string;
 
   /** Undefined where it does not exist. Ask problems() for InvalidSpec before acting on a spec. */
-  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined>;
+  get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined>;
   list<K extends Kind>(kind: K, options?: ListOptions): Promise<ObjectList<K>>;
 
   /** Makes a new object. AlreadyExistsError where one of that name exists. */

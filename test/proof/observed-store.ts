@@ -4,6 +4,7 @@ import type { ObjectOf, StatusOf } from '../../src/api/kinds.ts';
 import type { Kind, ObjectRef } from '../../src/api/meta.ts';
 import type {
   Applied,
+  GetOptions,
   ListOptions,
   ObjectList,
   ObjectPatch,
@@ -36,8 +37,9 @@ export class ObservedStore implements Store {
     return this.#store.uid;
   }
 
-  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
-    const from = (store: Store) => store.get(kind, ref);
+  get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined> {
+    const from = (store: Store) => store.get(kind, ref, options);
+    if (options?.consistent === true) return from(this.#store);
     return this.#hooks.read(`get ${kind}`, () => from(this.#store), from);
   }
 
