@@ -5,6 +5,7 @@ import type { Kind, ObjectRef } from '../../src/api/meta.ts';
 import type {
   Applied,
   GetOptions,
+  Hold,
   ListOptions,
   ObjectList,
   ObjectPatch,
@@ -59,6 +60,15 @@ export class ObservedStore implements Store {
   patch<K extends Kind>(kind: K, ref: ObjectRef, patch: ObjectPatch, options?: PatchOptions): Promise<ObjectOf<K>> {
     const fields = Object.keys(patch.metadata ?? {}).join(', ');
     return this.#hooks.write(`patch ${kind} (${fields})`, () => this.#store.patch(kind, ref, patch, options));
+  }
+
+  hold<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    hold: Hold,
+    preconditions: { readonly uid: string },
+  ): Promise<ObjectOf<K>> {
+    return this.#hooks.write(`hold ${kind}`, () => this.#store.hold(kind, ref, hold, preconditions));
   }
 
   updateStatus<K extends Kind>(
