@@ -90,6 +90,9 @@ const SSH_HOST = [
   { name: 'iptables', present: command('iptables'), package: 'iptables' },
 ];
 
+/** Whose scripts are those of Argo CD. */
+const LUA = [{ name: 'lua5.1', present: command('lua5.1'), package: 'lua5.1' }];
+
 const IMAGE_SERVER = [
   { name: 'curl', present: command('curl'), package: 'curl' },
   { name: 'wget', present: command('wget'), package: 'wget' },
@@ -100,7 +103,15 @@ const IMAGE_SERVER = [
 export const FOR_QUICKSTART = [...QEMU, ...SAMPLE_GUEST];
 
 /** What `npm test` needs. */
-export const FOR_TESTS = [...FOR_QUICKSTART, ...BOTH_ARCHITECTURES, ...IMAGE_SERVER, ...SYSTEM, ...SHELLS, ...SSH_HOST];
+export const FOR_TESTS = [
+  ...FOR_QUICKSTART,
+  ...BOTH_ARCHITECTURES,
+  ...IMAGE_SERVER,
+  ...SYSTEM,
+  ...SHELLS,
+  ...SSH_HOST,
+  ...LUA,
+];
 
 /** What `npm run test:versions` needs on top of that. */
 export const FOR_VERSIONS = [{ name: 'debootstrap', present: command('debootstrap'), package: 'debootstrap' }];
