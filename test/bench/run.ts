@@ -9,6 +9,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { benchClusterRest, benchDensity, benchHandOver } from './density.ts';
 import { type Finding, verdictOf } from './figures.ts';
 import { benchLaunch } from './launch.ts';
 import { describeMachine, loadNow } from './machine.ts';
@@ -35,6 +36,9 @@ const BENCHES: Readonly<Record<string, (place: Place) => Promise<Finding[]>>> = 
   'ssh-kill': benchSshKill,
   'ssh-create': benchSshCreate,
   'ssh-hosts': benchSshHosts,
+  density: benchDensity,
+  'cluster-rest': benchClusterRest,
+  'hand-over': benchHandOver,
 };
 /** These share their machines; what comes after them has the host to itself again. */
 const SHARED: readonly (readonly string[])[] = [
@@ -50,6 +54,7 @@ const SHARED: readonly (readonly string[])[] = [
   ['ssh-kill'],
   ['ssh-create'],
   ['ssh-hosts'],
+  ['density', 'cluster-rest', 'hand-over'],
 ];
 const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'performance.md');
 
