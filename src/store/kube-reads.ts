@@ -12,8 +12,11 @@ import { type Reading, readObject } from './object-reader.ts';
 import { normalRef } from './object-rules.ts';
 import type { ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
 
-/** Whether a cache that knows all up to a revision, and this of the object, shows what was written. */
-export type Shows = (object: ObjectOf<Kind> | undefined, upTo: bigint) => boolean;
+/** Whether a cache that has this of the object shows what was done to it. */
+export type Shows = (object: ObjectOf<Kind> | undefined) => boolean;
+
+/** What a cache is to show: all up to a revision, or, where the answer had none, something of the object. */
+export type Written = bigint | Shows;
 
 export interface Reads {
   get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined>;
@@ -22,12 +25,13 @@ export interface Reads {
   /** Unreadable specs among what was read. */
   problems(): readonly ObjectProblem[];
   /** Something was written: what is read from now on shows it. */
-  wrote(kind: Kind, ref: ObjectRef, shows: Shows): void;
+  wrote(kind: Kind, ref: ObjectRef, written: Written): void;
   close(): Promise<void>;
 }
 
-export function readKubeObject(kind: Kind, raw: KubeObject): Reading {
-  return readObject(storedObject(kind, raw));
+/** @param known what was last read of it: what is the same is not judged again, nor kept twice */
+export function readKubeObject(kind: Kind, raw: KubeObject, known?: Reading): Reading {
+  return readObject(storedObject(kind, raw), known);
 }
 
 /** Which namespace is listed or watched; undefined: all. */

@@ -270,9 +270,7 @@ class KubeStore implements Store {
     const { deletionTimestamp, finalizers = [] } = object.metadata;
     // The last finalizer of a deleted object took it away: of that the answer has no revision.
     const isGone = deletionTimestamp !== undefined && finalizers.length === 0;
-    this.#reads.wrote(kind, object.metadata, (one, upTo) =>
-      isGone ? one?.metadata.uid !== object.metadata.uid : upTo >= revision,
-    );
+    this.#reads.wrote(kind, object.metadata, isGone ? (one) => one?.metadata.uid !== object.metadata.uid : revision);
     return object;
   }
 

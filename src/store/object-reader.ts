@@ -3,7 +3,7 @@ import { readSpec } from '../api/admission.ts';
 import { messageOf } from '../api/errors.ts';
 import type { ObjectOf } from '../api/kinds.ts';
 import { API_VERSION, type Kind, type ObjectRef } from '../api/meta.ts';
-import { deepFreeze } from './merge.ts';
+import { deepFreeze, sharing } from './merge.ts';
 import type { StoredObject } from './object-table.ts';
 import type { ObjectProblem } from './store.ts';
 
@@ -12,10 +12,18 @@ export interface Reading {
   readonly problem: ObjectProblem | undefined;
 }
 
-/** An unreadable spec is returned as stored: an object must never look absent. */
-export function readObject(stored: StoredObject): Reading {
-  const { kind, metadata, status } = stored;
-  const { spec, message } = specOf(stored);
+/**
+ * An unreadable spec is returned as stored: an object must never look absent.
+ * @param known what was read of it before. Most changes leave the spec as it was: then it is not judged again
+ */
+export function readObject(stored: StoredObject, known?: Reading): Reading {
+  const { kind } = stored;
+  const before = known?.problem === undefined ? known?.object : undefined;
+  const metadata = sharing(before?.metadata, stored.metadata);
+  const status = sharing(before?.status, stored.status);
+  const shared = sharing(before?.spec, stored.spec);
+  const isSame = before !== undefined && shared === before.spec;
+  const { spec, message } = isSame ? { spec: shared } : specOf(stored);
   const object = deepFreeze({
     apiVersion: API_VERSION,
     kind,

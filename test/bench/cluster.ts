@@ -111,7 +111,11 @@ function isTrue({ status }: VirtualMachine, type: string): boolean {
 
 /** What stays as it is while nothing happens. The API server sorts the fields. */
 function calm({ metadata, spec, status }: VirtualMachine): string {
-  const { resourceVersion: _revision, managedFields: _managed, ...rest } = metadata as typeof metadata & {
+  const {
+    resourceVersion: _revision,
+    managedFields: _managed,
+    ...rest
+  } = metadata as typeof metadata & {
     managedFields?: unknown;
   };
   return JSON.stringify([rest, spec, { ...status, metrics: undefined }]);

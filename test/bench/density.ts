@@ -9,7 +9,16 @@ import type { TestCluster } from '../cluster/support/test-cluster.ts';
 import { writeSparseTiny } from '../e2e/support/images.ts';
 import { qemusBelow } from '../e2e/support/process.ts';
 import { until } from '../e2e/support/wait.ts';
-import { adminOf, create, type Operator, startCluster, startOperator, Watched, type Write, writesOf } from './cluster.ts';
+import {
+  adminOf,
+  create,
+  type Operator,
+  startCluster,
+  startOperator,
+  Watched,
+  type Write,
+  writesOf,
+} from './cluster.ts';
 import { type Finding, median, shownNumber } from './figures.ts';
 import { type Place, stopChild } from './place.ts';
 
