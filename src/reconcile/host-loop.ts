@@ -19,11 +19,12 @@ import { FencedError, type HostDriver } from './driver.ts';
 import { HostView, type View } from './host-view.ts';
 import type { LoopEvent } from './loop-event.ts';
 import { NO_SECRETS, seedFor, seenSecret } from './secrets.ts';
-import { type Pass, statusOf } from './status.ts';
-import { isOutdated, writeStatus } from './status-writer.ts';
+import type { Pass } from './status.ts';
+import { isOutdated } from './status-writer.ts';
 import { applyStoreAction } from './store-actions.ts';
 import { contextOf, subjectOf } from './subject.ts';
 import { type Unseen, whyUnseen } from './unseen.ts';
+import { VmNotes } from './vm-notes.ts';
 import { WakeQueue } from './wake-queue.ts';
 
 export interface HostLoopOptions extends ActionLimits {
@@ -67,6 +68,7 @@ export class HostLoop {
   readonly #queue: WakeQueue;
   readonly #actions: ActionRunner;
   readonly #view: HostView;
+  readonly #notes: VmNotes;
   /** Folder to VM, for what the host says by itself. */
   readonly #folders = new Map<string, string>();
   readonly #abort = new AbortController();
@@ -86,6 +88,12 @@ export class HostLoop {
     this.#resyncMs = resyncMs;
     this.#queue = new WakeQueue(scheduler);
     this.#actions = new ActionRunner(scheduler, limits);
+    this.#notes = new VmNotes({
+      store,
+      scheduler,
+      problemOf: (vm) => this.#problem(vm, ['ManifestInvalid', 'ManifestMissing']),
+      onFailure: (vm, error) => this.#stumbled(vm, error),
+    });
     this.#view = new HostView({
       store,
       driver,
@@ -213,12 +221,17 @@ export class HostLoop {
       vm.metadata.deletionTimestamp === undefined
         ? ''
         : `; annotation ${ANNOTATIONS.orphan} releases the object without the host`;
-    await this.#note(vm, { kind: 'unseen', at: this.#scheduler.now(), ...why, message: `${why.message}${hint}` });
+    await this.#notes.write(vm, {
+      kind: 'unseen',
+      at: this.#scheduler.now(),
+      ...why,
+      message: `${why.message}${hint}`,
+    });
     this.#queue.wake(keyOf(vm.metadata), UNSEEN_RETRY_MS);
   }
 
   /**
-   * Writes what was found, then takes the step.
+   * Takes the step, or writes what was found. Of a step that is soon done, what comes of it is what people want to know.
    * @returns the VM as a step in the store left it, which is to be decided on again; undefined: this look is done with
    */
   async #follow(subject: Subject, decision: Decision): Promise<VirtualMachine | undefined> {
@@ -227,22 +240,25 @@ export class HostLoop {
     const asked = decision.kind === 'act' ? ([servedBy(subject.vm), decision.action] as const) : undefined;
     const held = asked && this.#actions.heldBack(...asked);
     const failure = asked && this.#actions.failureOf(...asked);
-    const newest = await this.#note(subject.vm, { kind: 'seen', subject, decision, failure });
+    const pass = { kind: 'seen', subject, decision, failure } as const;
+    const rests = asked === undefined || held !== undefined;
+    const newest = await (rests ? this.#notes.write(subject.vm, pass) : this.#notes.newest(subject.vm));
     if (newest === undefined) return undefined;
-    // The note met the newest object. What was decided on an older one could end a guest that is wanted.
+    // What was decided on an older object could end a guest that is wanted.
     const waitMs = isOutdated(subject.vm, newest) ? OUTDATED_RETRY_MS : held?.forMs;
-    if (decision.kind === 'act' && waitMs === undefined) return this.#take({ ...subject, vm: newest }, decision);
+    if (decision.kind === 'act' && waitMs === undefined) return this.#take({ ...subject, vm: newest }, decision, pass);
     const againMs = { act: waitMs, blocked: BLOCKED_RETRY_MS, settled: undefined };
     const delayMs = decision.kind === 'wait' ? decision.forMs : againMs[decision.kind];
     if (delayMs !== undefined) this.#queue.wake(key, delayMs);
     return undefined;
   }
 
-  /** @param subject its vm as the store has it now: the status was just written */
-  async #take(subject: Subject, step: Step): Promise<VirtualMachine | undefined> {
+  /** @param subject its vm as the store has it now */
+  async #take(subject: Subject, step: Step, pass: Pass): Promise<VirtualMachine | undefined> {
     const { action } = step;
     if (!isStoreAction(action)) {
-      void this.#run(subject, step, () => this.#execute(action, subject)).then((done) => {
+      const effect = () => this.#notes.during(subject.vm, pass, () => this.#execute(action, subject));
+      void this.#run(subject, step, effect).then((done) => {
         if (done) this.#queue.wake(keyOf(subject.vm.metadata));
       });
       return undefined;
@@ -275,15 +291,5 @@ export class HostLoop {
   async #execute(action: VmAction, subject: Subject): Promise<void> {
     const seed = action.type === 'launch' ? await seedFor(subject, this.#secrets) : undefined;
     await this.#driver.execute(action, contextOf(subject, this.#store.uid, seed), this.#abort.signal);
-  }
-
-  #note(vm: VirtualMachine, pass: Pass): Promise<VirtualMachine | undefined> {
-    const source = this.#problem(vm, ['ManifestInvalid', 'ManifestMissing']);
-    // A newer spec is not what this pass judged; the wake-up that came with it leads to one that does.
-    const { generation } = vm.metadata;
-    const status = (newest: VirtualMachine) =>
-      statusOf({ ...newest, metadata: { ...newest.metadata, generation } }, pass, source);
-    const restful = pass.kind === 'unseen' || pass.decision.kind !== 'act';
-    return writeStatus(this.#store, 'VirtualMachine', vm, status, { restful });
   }
 }

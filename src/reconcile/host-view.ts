@@ -184,12 +184,7 @@ export class HostView {
       const rest = finalizers.filter((name) => name !== FINALIZERS.inUse);
       await this.#store.patch('Host', host.metadata, { metadata: { finalizers: rest } }, { uid, resourceVersion });
     } else if (!deleting && !held) {
-      await this.#store.patch(
-        'Host',
-        host.metadata,
-        { metadata: { finalizers: [...finalizers, FINALIZERS.inUse] } },
-        { uid, resourceVersion },
-      );
+      await this.#store.hold('Host', host.metadata, { finalizer: FINALIZERS.inUse }, { uid });
     }
   }
 }

@@ -35,7 +35,7 @@ export async function writeStatus<K extends Kind>(
     } catch (error) {
       if (error instanceof NotFoundError) return undefined;
       if (!(error instanceof ConflictError) || attempt >= ATTEMPTS) throw error;
-      newest = await store.get(kind, ref);
+      newest = await store.get(kind, ref, { consistent: true });
     }
   }
   return undefined;

@@ -1,4 +1,4 @@
-/** The steps that change the object itself. Each carries the uid, so that a re-created object is never touched by a decision about its predecessor. */
+/** The steps that change the object itself. Each is of the object as it was decided on: neither another's change in between is lost, nor a re-created object touched. */
 import { NotFoundError } from '../api/errors.ts';
 import { ANNOTATIONS, FINALIZERS, LABELS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
@@ -12,17 +12,8 @@ export async function applyStoreAction(
   vm: VirtualMachine,
   vmName: string,
 ): Promise<VirtualMachine | undefined> {
-  const { uid, resourceVersion } = vm.metadata;
-  // Finalizers are a list, replaced whole: another's change in between must not be lost.
-  const listed = action.type === 'add-finalizer' || action.type === 'release';
   try {
-    const patch = patchFor(action, vm, vmName);
-    const changed = await store.patch(
-      'VirtualMachine',
-      vm.metadata,
-      patch,
-      listed ? { uid, resourceVersion } : { uid },
-    );
+    const changed = await write(store, action, vm, vmName);
     return action.type === 'release' ? undefined : changed;
   } catch (error) {
     if (action.type === 'release' && error instanceof NotFoundError) return undefined;
@@ -30,21 +21,25 @@ export async function applyStoreAction(
   }
 }
 
-function patchFor(action: StoreAction, vm: VirtualMachine, vmName: string): ObjectPatch {
-  const finalizers = vm.metadata.finalizers ?? [];
+function write(
+  store: Store,
+  action: StoreAction,
+  { metadata, spec: { hostName } }: VirtualMachine,
+  vmName: string,
+): Promise<VirtualMachine> {
+  const { uid, resourceVersion, finalizers = [] } = metadata;
+  const patch = (change: NonNullable<ObjectPatch['metadata']>) =>
+    store.patch('VirtualMachine', metadata, { metadata: change }, { uid, resourceVersion });
   switch (action.type) {
-    case 'add-finalizer':
-      return {
-        metadata: {
-          finalizers: [...finalizers, FINALIZERS.hostCleanup],
-          labels: { [LABELS.host]: vm.spec.hostName ?? null, [LABELS.vmName]: vmName },
-        },
-      };
+    case 'add-finalizer': {
+      const labels = { ...(hostName !== undefined && { [LABELS.host]: hostName }), [LABELS.vmName]: vmName };
+      return store.hold('VirtualMachine', metadata, { finalizer: FINALIZERS.hostCleanup, labels }, { uid });
+    }
     case 'note-provisioned':
-      return { metadata: { annotations: { [ANNOTATIONS.provisioned]: action.value } } };
+      return patch({ annotations: { [ANNOTATIONS.provisioned]: action.value } });
     case 'remove-adopt':
-      return { metadata: { annotations: { [ANNOTATIONS.adopt]: null } } };
+      return patch({ annotations: { [ANNOTATIONS.adopt]: null } });
     case 'release':
-      return { metadata: { finalizers: finalizers.filter((name) => name !== FINALIZERS.hostCleanup) } };
+      return patch({ finalizers: finalizers.filter((name) => name !== FINALIZERS.hostCleanup) });
   }
 }

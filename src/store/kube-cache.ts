@@ -10,11 +10,11 @@ import { type Delta, Reflector } from '../kube/reflector.ts';
 import type { KubeTransport } from '../kube/transport.ts';
 import { ChangeHistory } from './change-history.ts';
 import { pathOfKind } from './kube-objects.ts';
-import { namespaceFor, type Reads, readKubeObject, type Shows, type Written } from './kube-reads.ts';
+import { DirectReads, namespaceFor, type Reads, readKubeObject, type Shows, type Written } from './kube-reads.ts';
 import type { Reading } from './object-reader.ts';
 import { normalRef } from './object-rules.ts';
 import { SortedReadings } from './sorted-readings.ts';
-import type { ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
+import type { GetOptions, ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
 
 export interface KubeCacheOptions {
   readonly transport: KubeTransport;
@@ -36,13 +36,20 @@ const AHEAD_MS = 3_000;
 
 export class CachedReads implements Reads {
   readonly #kinds: ReadonlyMap<Kind, KindCache>;
+  readonly #direct: DirectReads;
 
   /** Follows all kinds from now on: a watch can look back to here. */
   constructor(options: KubeCacheOptions) {
     this.#kinds = new Map(KINDS.map((kind) => [kind, new KindCache(kind, options)]));
+    this.#direct = new DirectReads(options.transport);
   }
 
-  async get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
+  async get<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    { consistent }: GetOptions = {},
+  ): Promise<ObjectOf<K> | undefined> {
+    if (consistent === true) return this.#direct.get(kind, ref);
     const cache = this.#of(kind);
     await cache.isCurrent();
     return cache.get(keyOf(normalRef(kind, ref)))?.object as ObjectOf<K> | undefined;

@@ -10,7 +10,7 @@ import { watchFrom } from '../kube/watch.ts';
 import { pathOf, pathOfKind, storedObject } from './kube-objects.ts';
 import { type Reading, readObject } from './object-reader.ts';
 import { normalRef } from './object-rules.ts';
-import type { ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
+import type { GetOptions, ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
 
 /** Whether a cache that has this of the object shows what was done to it. */
 export type Shows = (object: ObjectOf<Kind> | undefined) => boolean;
@@ -19,7 +19,7 @@ export type Shows = (object: ObjectOf<Kind> | undefined) => boolean;
 export type Written = bigint | Shows;
 
 export interface Reads {
-  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined>;
+  get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined>;
   list<K extends Kind>(kind: K, options: ListOptions): Promise<ObjectList<K>>;
   watch<K extends Kind>(kind: K, options: WatchOptions): AsyncIterable<WatchEvent<K>>;
   /** Unreadable specs among what was read. */

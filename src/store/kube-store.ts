@@ -26,6 +26,8 @@ import {
 import type { Declaration, StoredObject } from './object-table.ts';
 import type {
   Applied,
+  GetOptions,
+  Hold,
   ListOptions,
   ObjectList,
   ObjectPatch,
@@ -75,8 +77,8 @@ class KubeStore implements Store {
     this.#reads = options.cached === true ? new CachedReads(options) : new DirectReads(options.transport);
   }
 
-  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
-    return this.#asking(kind, ref, () => this.#reads.get(kind, ref));
+  get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined> {
+    return this.#asking(kind, ref, () => this.#reads.get(kind, ref, options));
   }
 
   list<K extends Kind>(kind: K, options: ListOptions = {}): Promise<ObjectList<K>> {
@@ -137,14 +139,13 @@ class KubeStore implements Store {
     const { uid, resourceVersion, finalizers, ownerReferences } = metadata;
     const maps = Object.entries({ labels, annotations }).filter(([, map]) => Object.keys(map).length > 0);
     const declared = { ...ref, uid, resourceVersion, finalizers, ownerReferences, ...Object.fromEntries(maps) };
-    const applied = await this.#transport.json<KubeObject>({
-      method: 'PATCH',
-      path: pathOf(kind, ref),
-      query: { ...this.#writing(options.dryRun), force: 'true' },
-      contentType: PATCH_TYPES.apply,
-      body: { apiVersion: API_VERSION, kind, metadata: declared, spec },
-    });
-    return this.#written<K>(kind, applied, options.dryRun);
+    const body = { apiVersion: API_VERSION, kind, metadata: declared, spec };
+    return this.#written<K>(kind, await this.#serverSideApply(pathOf(kind, ref), body, options), options.dryRun);
+  }
+
+  #serverSideApply(path: string, body: object, { dryRun }: WriteOptions = {}): Promise<KubeObject> {
+    const query = { ...this.#writing(dryRun), force: 'true' };
+    return this.#transport.json<KubeObject>({ method: 'PATCH', path, query, contentType: PATCH_TYPES.apply, body });
   }
 
   patch<K extends Kind>(kind: K, ref: ObjectRef, patch: ObjectPatch, options: PatchOptions = {}): Promise<ObjectOf<K>> {
@@ -168,6 +169,19 @@ class KubeStore implements Store {
     });
   }
 
+  hold<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    { finalizer, labels }: Hold,
+    { uid }: { readonly uid: string },
+  ): Promise<ObjectOf<K>> {
+    return this.#asking(kind, ref, async () => {
+      const metadata = { ...normalRef(kind, ref), uid, labels, finalizers: [finalizer] };
+      const body = { apiVersion: API_VERSION, kind, metadata };
+      return this.#written<K>(kind, await this.#serverSideApply(pathOf(kind, ref), body), false);
+    });
+  }
+
   updateStatus<K extends Kind>(
     kind: K,
     ref: ObjectRef,
@@ -178,14 +192,8 @@ class KubeStore implements Store {
       const { uid, resourceVersion = await this.#revisionOf(kind, ref, uid) } = preconditions;
       // A uid is no precondition of a status; the revision of the object that has it is.
       const metadata = { ...normalRef(kind, ref), resourceVersion };
-      const after = await this.#transport.json<KubeObject>({
-        method: 'PATCH',
-        path: `${pathOf(kind, ref)}/status`,
-        query: { ...this.#writing(false), force: 'true' },
-        contentType: PATCH_TYPES.apply,
-        body: { apiVersion: API_VERSION, kind, metadata, status: admittedStatus(kind, ref, status) },
-      });
-      return this.#written<K>(kind, after, false);
+      const body = { apiVersion: API_VERSION, kind, metadata, status: admittedStatus(kind, ref, status) };
+      return this.#written<K>(kind, await this.#serverSideApply(`${pathOf(kind, ref)}/status`, body), false);
     });
   }
 

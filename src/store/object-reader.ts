@@ -10,6 +10,8 @@ import type { ObjectProblem } from './store.ts';
 export interface Reading {
   readonly object: ObjectOf<Kind>;
   readonly problem: ObjectProblem | undefined;
+  /** The spec without the defaults that a reader fills in. */
+  readonly asStored: unknown;
 }
 
 /**
@@ -18,21 +20,20 @@ export interface Reading {
  */
 export function readObject(stored: StoredObject, known?: Reading): Reading {
   const { kind } = stored;
-  const before = known?.problem === undefined ? known?.object : undefined;
-  const metadata = sharing(before?.metadata, stored.metadata);
-  const status = sharing(before?.status, stored.status);
-  const shared = sharing(before?.spec, stored.spec);
-  const isSame = before !== undefined && shared === before.spec;
-  const { spec, message } = isSame ? { spec: shared } : specOf(stored);
+  const metadata = sharing(known?.object.metadata, stored.metadata);
+  const status = sharing(known?.object.status, stored.status);
+  const asStored = sharing(known?.asStored, stored.spec);
+  const isJudged = known !== undefined && known.asStored === asStored;
+  const { spec, message } = isJudged ? { spec: known.object.spec, message: known.problem?.message } : specOf(stored);
   const object = deepFreeze({
     apiVersion: API_VERSION,
     kind,
     metadata,
-    spec,
+    spec: isJudged ? spec : sharing(asStored, spec),
     ...(status === undefined ? {} : { status }),
   }) as ObjectOf<Kind>;
-  if (message === undefined) return { object, problem: undefined };
-  return { object, problem: { kind, ref: refOf(metadata), reason: 'InvalidSpec', message } };
+  if (message === undefined) return { object, problem: undefined, asStored };
+  return { object, problem: { kind, ref: refOf(metadata), reason: 'InvalidSpec', message }, asStored };
 }
 
 function specOf({ kind, metadata, spec }: StoredObject): { spec: unknown; message?: string } {

@@ -27,6 +27,11 @@ export interface ObjectPatch {
   readonly spec?: Readonly<Record<string, unknown>>;
 }
 
+export interface GetOptions {
+  /** As it is now, past any cache. */
+  readonly consistent?: boolean;
+}
+
 export interface ListOptions {
   readonly namespace?: string | undefined;
   /** Equality of every named label. */
@@ -81,7 +86,7 @@ export interface Store {
   readonly uid: string;
 
   /** Undefined where it does not exist. Ask problems() for InvalidSpec before acting on a spec. */
-  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined>;
+  get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined>;
   list<K extends Kind>(kind: K, options?: ListOptions): Promise<ObjectList<K>>;
 
   /** Makes a new object. AlreadyExistsError where one of that name exists. */
@@ -93,6 +98,16 @@ export interface Store {
   apply<K extends Kind>(manifest: Manifest<K>, options?: WriteOptions): Promise<Applied<K>>;
   /** A merge patch on metadata and spec; defaults and admission run on the result. */
   patch<K extends Kind>(kind: K, ref: ObjectRef, patch: ObjectPatch, options?: PatchOptions): Promise<ObjectOf<K>>;
+  /**
+   * Keeps an object from going away. What others say of it at the same time stays. NotFoundError or ConflictError where
+   * the object of this uid is gone, InvalidObjectError where it is being deleted.
+   */
+  hold<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    hold: Hold,
+    preconditions: { readonly uid: string },
+  ): Promise<ObjectOf<K>>;
   /** Replaces the status whole. Nothing is written, and no event sent, where it is the same. */
   updateStatus<K extends Kind>(
     kind: K,
@@ -127,6 +142,12 @@ export interface WriteOptions {
   readonly undeclared?: readonly string[];
   /** The spec as the person wrote it, before defaults: all of it is declared. Absent: what differs from the defaults. */
   readonly asWritten?: Readonly<Record<string, unknown>>;
+}
+
+export interface Hold {
+  readonly finalizer: string;
+  /** Said with it. */
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 export interface PatchOptions extends Preconditions {

@@ -22,6 +22,7 @@ import {
 import type { Declaration, ObjectTable, StoredObject } from './object-table.ts';
 import type {
   Applied,
+  Hold,
   ListOptions,
   ObjectList,
   ObjectPatch,
@@ -139,17 +140,33 @@ export class TableStore implements Store {
     });
   }
 
-  async patch<K extends Kind>(
+  patch<K extends Kind>(kind: K, ref: ObjectRef, patch: ObjectPatch, options: PatchOptions = {}): Promise<ObjectOf<K>> {
+    return this.#patch(kind, ref, () => patch, options);
+  }
+
+  hold<K extends Kind>(
     kind: K,
     ref: ObjectRef,
-    patch: ObjectPatch,
-    options: PatchOptions = {},
+    { finalizer, labels }: Hold,
+    preconditions: { readonly uid: string },
+  ): Promise<ObjectOf<K>> {
+    const held = ({ metadata: { finalizers = [] } }: StoredObject): ObjectPatch => ({
+      metadata: { finalizers: [...new Set([...finalizers, finalizer])], ...(labels && { labels }) },
+    });
+    return this.#patch(kind, ref, held, preconditions);
+  }
+
+  async #patch<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    patchOf: (before: StoredObject) => ObjectPatch,
+    options: PatchOptions,
   ): Promise<ObjectOf<K>> {
     const at = normalRef(kind, ref);
     return this.#write(options.dryRun, () => {
       this.#sources?.refresh(kind, at);
       const before = this.#require(kind, at, options);
-      const after = patched(before, patch);
+      const after = patched(before, patchOf(before));
       if (after.declaration !== undefined && fingerprint(after.declaration) !== fingerprint(before.declaration)) {
         this.#sources?.declare(kind, at, after.declaration, false);
       }

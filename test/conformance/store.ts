@@ -270,6 +270,31 @@ export function describeStore(name: string, open: () => Promise<OpenStore>): voi
         expect(anew.metadata.uid).not.toBe(made.metadata.uid);
       });
 
+      test('a hold keeps it, and what others say of it', async () => {
+        const made = await store.create(vm('web-1', {}, { finalizers: ['x/a'], labels: { team: 'a' } }));
+        const { uid } = made.metadata;
+        const hold = { finalizer: 'x/b', labels: { host: 'box' } };
+        const held = await store.hold('VirtualMachine', at('web-1'), hold, { uid });
+        expect(new Set(held.metadata.finalizers)).toEqual(new Set(['x/a', 'x/b']));
+        expect(held.metadata).toMatchObject({
+          labels: { team: 'a', host: 'box' },
+          generation: made.metadata.generation,
+        });
+        const again = await store.hold('VirtualMachine', at('web-1'), hold, { uid });
+        expect(again.metadata.resourceVersion).toBe(held.metadata.resourceVersion);
+        const refused = store.hold('VirtualMachine', at('web-1'), hold, { uid: 'another' });
+        await expect(refused).rejects.toThrow(ConflictError);
+        const absent = store.hold('VirtualMachine', at('nobody'), hold, { uid });
+        await expect(absent.catch(({ name }) => name)).resolves.toMatch(/^(ConflictError|NotFoundError)$/);
+        const released = { metadata: { finalizers: ['x/b'] } };
+        expect((await store.patch('VirtualMachine', at('web-1'), released)).metadata.finalizers).toEqual(['x/b']);
+        await store.delete('VirtualMachine', at('web-1'));
+        const late = { finalizer: 'x/c' };
+        await expect(store.hold('VirtualMachine', at('web-1'), late, { uid })).rejects.toThrow(InvalidObjectError);
+        await store.patch('VirtualMachine', at('web-1'), { metadata: { finalizers: null } });
+        expect(await store.get('VirtualMachine', at('web-1'))).toBeUndefined();
+      });
+
       test('keeps its preconditions', async () => {
         const made = await store.create(vm('web-1'));
         await expect(store.delete('VirtualMachine', at('web-1'), { uid: 'another' })).rejects.toThrow(ConflictError);

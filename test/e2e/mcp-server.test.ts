@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openFileStore } from '../../src/store/file-store.ts';
 import { writeTinyDisk } from '../guests/tiny.ts';
 import { type McpSession, makePlace, openMcp, type Place, pidOf, serverArguments, until } from './mcp-client.ts';
+import { writeDeafDisk } from './support/images.ts';
 
 let place: Place;
 const open: McpSession[] = [];
@@ -27,9 +28,13 @@ async function session(options: Parameters<typeof openMcp>[1] = {}): Promise<Mcp
   return opened;
 }
 
-async function bootable(mcp: McpSession, name = 'tiny'): Promise<void> {
+async function bootable(
+  mcp: McpSession,
+  name = 'tiny',
+  write: (path: string) => unknown = writeTinyDisk,
+): Promise<void> {
   const path = join(place.root, `${name}.raw`);
-  await writeTinyDisk(path);
+  await write(path);
   const made = await mcp.call('manage_vm', {
     name,
     action: 'create',
@@ -175,15 +180,16 @@ test('a call whose time is over answers with what comes next', async () => {
   });
 });
 
-test('each step is told where progress is wanted', async () => {
+test('what is waited for is told where progress is wanted', async () => {
   const mcp = await session();
+  await bootable(mcp, 'deaf', writeDeafDisk);
   const told: string[] = [];
   await mcp.call(
     'manage_vm',
-    { name: 'steps', action: 'create', arch: 'x86_64', disk: 'size=1M' },
+    { name: 'deaf', action: 'stop', wait_seconds: 3 },
     { onprogress: ({ message }) => told.push(message ?? '') },
   );
-  expect(told.some((line) => line.startsWith('Provisioning: '))).toBe(true);
+  expect(told.some((line) => line.startsWith('Stopping: '))).toBe(true);
 });
 
 describe('limits', () => {

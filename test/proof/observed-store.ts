@@ -4,6 +4,8 @@ import type { ObjectOf, StatusOf } from '../../src/api/kinds.ts';
 import type { Kind, ObjectRef } from '../../src/api/meta.ts';
 import type {
   Applied,
+  GetOptions,
+  Hold,
   ListOptions,
   ObjectList,
   ObjectPatch,
@@ -36,8 +38,9 @@ export class ObservedStore implements Store {
     return this.#store.uid;
   }
 
-  get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
-    const from = (store: Store) => store.get(kind, ref);
+  get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined> {
+    const from = (store: Store) => store.get(kind, ref, options);
+    if (options?.consistent === true) return from(this.#store);
     return this.#hooks.read(`get ${kind}`, () => from(this.#store), from);
   }
 
@@ -57,6 +60,15 @@ export class ObservedStore implements Store {
   patch<K extends Kind>(kind: K, ref: ObjectRef, patch: ObjectPatch, options?: PatchOptions): Promise<ObjectOf<K>> {
     const fields = Object.keys(patch.metadata ?? {}).join(', ');
     return this.#hooks.write(`patch ${kind} (${fields})`, () => this.#store.patch(kind, ref, patch, options));
+  }
+
+  hold<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    hold: Hold,
+    preconditions: { readonly uid: string },
+  ): Promise<ObjectOf<K>> {
+    return this.#hooks.write(`hold ${kind}`, () => this.#store.hold(kind, ref, hold, preconditions));
   }
 
   updateStatus<K extends Kind>(
