@@ -77,9 +77,12 @@ export class HostView {
       paths: [...(host.spec.allowedPaths ?? []), ...vmDirs],
     };
     const known = { host, vms, unreadable };
+    // Whoever takes over does not ask a hundred guests before the host is its own.
+    let asks = isPaused(host.metadata) || this.#driver.epoch(host.spec.vmDir) !== undefined;
     for (let attempt = 1; ; attempt += 1) {
       const paths = [...request.paths, ...foreign.vmDirs];
-      const look = await this.#driver.look({ ...request, paths, foreignVmDirs: foreign.vmDirs }, this.#signal);
+      const guests = asks ? request : { ...request, vms: [], expected: new Map() };
+      const look = await this.#driver.look({ ...guests, paths, foreignVmDirs: foreign.vmDirs }, this.#signal);
       if (look.kind === 'cannot-see') return { ...known, foreignVms: foreign.vms, look, verdicts: new Map() };
       const verdicts = new Map<string, VmDirDecision>();
       let claimed = false;
@@ -94,7 +97,8 @@ export class HostView {
       const asked = foreign.vmDirs;
       foreign = await this.#foreign(host, look.host.machineID, vmDirs);
       const isWhole = foreign.vmDirs.every((path) => asked.includes(path));
-      if (!claimed && isWhole) return { ...known, foreignVms: foreign.vms, look, verdicts };
+      if (!claimed && isWhole && asks) return { ...known, foreignVms: foreign.vms, look, verdicts };
+      asks = true;
     }
   }
 

@@ -49,7 +49,7 @@ export class CachedReads implements Reads {
     ref: ObjectRef,
     { consistent }: GetOptions = {},
   ): Promise<ObjectOf<K> | undefined> {
-    if (consistent === true) return this.#direct.get(kind, ref);
+    if (consistent === true) return this.#direct.get(kind, ref, { known: this.known(kind, ref) });
     const cache = this.#of(kind);
     await cache.isCurrent();
     return cache.get(keyOf(normalRef(kind, ref)))?.object as ObjectOf<K> | undefined;
@@ -74,6 +74,10 @@ export class CachedReads implements Reads {
 
   problems(): readonly ObjectProblem[] {
     return [...this.#kinds.values()].flatMap((cache) => [...cache.problems()]);
+  }
+
+  known(kind: Kind, ref: ObjectRef): Reading | undefined {
+    return this.#of(kind).get(keyOf(normalRef(kind, ref)));
   }
 
   wrote(kind: Kind, ref: ObjectRef, written: Written): void {

@@ -24,6 +24,8 @@ export interface Reads {
   watch<K extends Kind>(kind: K, options: WatchOptions): AsyncIterable<WatchEvent<K>>;
   /** Unreadable specs among what was read. */
   problems(): readonly ObjectProblem[];
+  /** What is known of an object without asking. */
+  known(kind: Kind, ref: ObjectRef): Reading | undefined;
   /** Something was written: what is read from now on shows it. */
   wrote(kind: Kind, ref: ObjectRef, written: Written): void;
   close(): Promise<void>;
@@ -49,9 +51,14 @@ export class DirectReads implements Reads {
     this.#transport = transport;
   }
 
-  async get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
+  async get<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    { known }: GetOptions & { readonly known?: Reading | undefined } = {},
+  ): Promise<ObjectOf<K> | undefined> {
     try {
-      return this.#read<K>(kind, await this.#transport.json<KubeObject>({ method: 'GET', path: pathOf(kind, ref) }));
+      const found = await this.#transport.json<KubeObject>({ method: 'GET', path: pathOf(kind, ref) });
+      return this.#read<K>(kind, found, known);
     } catch (error) {
       if (!(error instanceof KubeStatusError) || error.code !== 404) throw error;
       this.#problems.delete(problemKey(kind, normalRef(kind, ref)));
@@ -99,6 +106,10 @@ export class DirectReads implements Reads {
     return [...this.#problems.values()];
   }
 
+  known(): undefined {
+    return undefined;
+  }
+
   wrote(): void {
     // Each read asks the API server.
   }
@@ -107,8 +118,8 @@ export class DirectReads implements Reads {
     this.#ended.abort();
   }
 
-  #read<K extends Kind>(kind: Kind, raw: KubeObject): ObjectOf<K> {
-    const { object, problem } = readKubeObject(kind, raw);
+  #read<K extends Kind>(kind: Kind, raw: KubeObject, known?: Reading): ObjectOf<K> {
+    const { object, problem } = readKubeObject(kind, raw, known);
     const key = problemKey(kind, object.metadata);
     if (problem === undefined) this.#problems.delete(key);
     else this.#problems.set(key, problem);

@@ -272,7 +272,7 @@ class KubeStore implements Store {
   }
 
   #written<K extends Kind>(kind: Kind, raw: KubeObject, dryRun: boolean | undefined): ObjectOf<K> {
-    const object = readKubeObject(kind, raw).object as ObjectOf<K>;
+    const object = readKubeObject(kind, raw, this.#reads.known(kind, raw.metadata)).object as ObjectOf<K>;
     if (dryRun === true) return object;
     const revision = BigInt(object.metadata.resourceVersion);
     const { deletionTimestamp, finalizers = [] } = object.metadata;

@@ -117,8 +117,8 @@ function prune(node: unknown, same: () => boolean): void {
  * the same it is `before` itself. Changes `after`, which is to be nobody else's.
  */
 export function sharing<T>(before: unknown, after: T): T {
-  if (typeof before !== 'object' || typeof after !== 'object' || before === null || after === null)
-    return before === after ? (before as T) : after;
+  if (before === after) return before as T;
+  if (typeof before !== 'object' || typeof after !== 'object' || before === null || after === null) return after;
   if (Array.isArray(before) !== Array.isArray(after)) return after;
   const [old, fresh] = [before as Record<string, unknown>, after as Record<string, unknown>];
   const keys = Object.keys(fresh);
