@@ -239,6 +239,7 @@ export class HostLoop {
     if (decision.kind !== 'act') this.#actions.rest(key);
     const asked = decision.kind === 'act' ? ([servedBy(subject.vm), decision.action] as const) : undefined;
     const held = asked && this.#actions.heldBack(...asked);
+    if (held?.isTold === false) return void this.#queue.wake(key, held.forMs);
     const failure = asked && this.#actions.failureOf(...asked);
     const pass = { kind: 'seen', subject, decision, failure } as const;
     const rests = asked === undefined || held !== undefined;
@@ -279,6 +280,8 @@ export class HostLoop {
       this.#actions.start({ ...served, action, seenAt: subject.seen.at, effect }, (outcome) => {
         resolve(outcome.ok && !this.#abort.signal.aborted);
         if (this.#abort.signal.aborted) return;
+        const next = this.#actions.nextWaiting();
+        if (next !== undefined) this.#queue.wake(next);
         if (outcome.ok) return this.#emit({ type: 'done', vm: key, action, ms: outcome.ms });
         this.#failed(key, outcome.error, action);
         // Somebody raised the epoch: whose the host is now must be seen before anything else.
