@@ -16,6 +16,7 @@ import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
 import { EventRecorder } from './store/kube-events.ts';
+import { KubeNamespaces } from './store/kube-namespaces.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
 
@@ -36,7 +37,8 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     allowLocal: options.allowLocalHost === true,
   });
   const leases = { transport, namespace: operatorNamespace };
-  const loop = isOperator ? new OperatorLoop({ store, secrets, shells }, leases) : ELSEWHERE;
+  const namespaces = new KubeNamespaces(transport);
+  const loop = isOperator ? new OperatorLoop({ store, secrets, namespaces, shells }, leases) : ELSEWHERE;
   return {
     store,
     secrets,
@@ -55,6 +57,7 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
       await shells.close();
       // The hosts are let go: now others may have them.
       if (loop instanceof OperatorLoop) await loop.leave();
+      await namespaces.close();
       await store.close();
     },
   };

@@ -4,11 +4,13 @@ import { messageOf } from './api/errors.ts';
 import type { ControllerEvent } from './reconcile/loop-event.ts';
 import type { Owns } from './reconcile/rendezvous.ts';
 import type { HostShells } from './remote/host-shells.ts';
-import type { SecretStore, Store } from './store/store.ts';
+import type { NamespaceReader, SecretStore, Store } from './store/store.ts';
 
 export interface LoopPlace {
   readonly store: Store;
   readonly secrets: SecretStore;
+  /** Of a cluster. */
+  readonly namespaces?: NamespaceReader;
   readonly shells: HostShells;
   /** Where replicas share the Hosts: which are this one's. */
   readonly owned$?: Observable<Owns>;
@@ -16,7 +18,7 @@ export interface LoopPlace {
 
 /** Loaded when it is run: a command that only reads the store does not wait for it. */
 export async function driveHosts(
-  { store, secrets, shells, owned$ }: LoopPlace,
+  { store, secrets, namespaces, shells, owned$ }: LoopPlace,
   tell: (event: ControllerEvent) => void,
 ): Promise<Subscription> {
   const [{ runController }, { QemuDriver }, { sweepPassing }] = await Promise.all([
@@ -27,6 +29,7 @@ export async function driveHosts(
   const events$ = runController({
     store,
     secrets,
+    ...(namespaces === undefined ? {} : { namespaces }),
     ...(owned$ === undefined ? {} : { owned$ }),
     driverFor: (host) => {
       const remote = shells.remote(host);

@@ -24,6 +24,7 @@ export const REASONS = [
   'HostUnreachable',
   'HostNotReady',
   'PathNotAllowed',
+  'NamespaceNotAllowed',
   'PathTooLong',
   'NameConflict',
   'StorageMissing',

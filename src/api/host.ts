@@ -1,12 +1,14 @@
 /** The Host: a machine that runs VMs, this one or one behind SSH. */
 import { z } from 'zod';
 import { sshSpec } from './host-ssh.ts';
+import { labelSelector } from './label-selector.ts';
 import type { ObjectMeta } from './meta.ts';
 import {
   absoluteFolder,
   type CelRule,
   conditions,
   interfaceOrAll,
+  label,
   lenient,
   map,
   type ObjectFactory,
@@ -25,6 +27,17 @@ const oneWay: CelRule = {
   message: 'set exactly one of local and ssh',
 };
 
+const someNamespaces: CelRule = {
+  rule: 'has(self.names) || has(self.selector)',
+  message: 'set names, selector or both',
+};
+
+const allowedNamespaces = (object: ObjectFactory) =>
+  object({
+    names: setOf(label(63), 64).optional().describe('By their names.'),
+    selector: labelSelector(object).optional().describe('By the labels of the Namespace.'),
+  }).meta(rules(someNamespaces));
+
 const spec = (object: ObjectFactory) =>
   object({
     local: object({}).optional().describe('The machine on which the controller runs.'),
@@ -41,6 +54,9 @@ const spec = (object: ObjectFactory) =>
     allowedPaths: setOf(absoluteFolder(), 64)
       .optional()
       .describe('Folders in which disks and ISO images may lie, symbolic links resolved. Absent: [vmDir].'),
+    allowedNamespaces: allowedNamespaces(object)
+      .optional()
+      .describe('Namespaces whose VMs may run here: those that are named, and those that are selected. Absent: all.'),
     allowedBridges: setOf(interfaceOrAll(), 64)
       .optional()
       .describe('Bridges that guests may be joined to; "*" means all. Absent: none.'),

@@ -7,6 +7,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { type FieldIssue, quoteValue } from './errors.ts';
 import type { Host, HostSpec } from './host.ts';
 import type { ObjectOf, SpecOf } from './kinds.ts';
+import { hasItsValues } from './label-selector.ts';
 import { ANNOTATIONS, isNamespaced, type Kind } from './meta.ts';
 import { forwardWords, hostEnd } from './networks.ts';
 import { parseQuantity } from './quantity.ts';
@@ -36,10 +37,30 @@ export function objectIssues({ kind, metadata, spec }: Named): FieldIssue[] {
   return issues;
 }
 
-function hostIssues({ local, ssh }: HostSpec): FieldIssue[] {
-  if ((local === undefined) !== (ssh === undefined)) return [];
-  const said = local === undefined ? 'neither is set' : 'both are set';
-  return [{ field: 'spec', message: `set exactly one of local and ssh: ${said}` }];
+function hostIssues({ local, ssh, allowedNamespaces }: HostSpec): FieldIssue[] {
+  const issues: FieldIssue[] = [];
+  if ((local === undefined) === (ssh === undefined)) {
+    const said = local === undefined ? 'neither is set' : 'both are set';
+    issues.push({ field: 'spec', message: `set exactly one of local and ssh: ${said}` });
+  }
+  return [...issues, ...allowedNamespacesIssues(allowedNamespaces)];
+}
+
+function allowedNamespacesIssues(allowed: HostSpec['allowedNamespaces']): FieldIssue[] {
+  if (allowed === undefined) return [];
+  const field = 'spec.allowedNamespaces';
+  const { names, selector } = allowed;
+  if (names === undefined && selector === undefined) return [{ field, message: 'set names, selector or both' }];
+  return (selector?.matchExpressions ?? []).flatMap((requirement, index) =>
+    hasItsValues(requirement)
+      ? []
+      : [
+          {
+            field: `${field}.selector.matchExpressions[${index}]`,
+            message: 'In and NotIn need values, and the other operators take none',
+          },
+        ],
+  );
 }
 
 function virtualMachineIssues(name: string, spec: VirtualMachineSpec): FieldIssue[] {

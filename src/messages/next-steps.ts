@@ -34,6 +34,7 @@ const steps: Readonly<Partial<Record<Reason, string>>> = {
   ImageUnusable: 'Unpack or flatten it as the message says.',
   ISONotFound: 'Put it there, or correct `cdroms[].path`.',
   ISOWrongArchitecture: 'Use the other image.',
+  NamespaceNotAllowed: 'Choose another Host, or have whoever owns it widen its `allowedNamespaces`.',
   PathNotAllowed: 'Move the file, or widen `allowedPaths`.',
   PathTooLong: 'Use a shorter vmDir or vmName.',
   InsufficientStorage: 'Make room.',

@@ -15,6 +15,7 @@ const reasons: Readonly<Partial<Record<Reason, string>>> = {
   HostUnreachable: '主机无法访问',
   HostNotReady: '主机未就绪',
   PathNotAllowed: '路径不允许',
+  NamespaceNotAllowed: '主机不接受该命名空间的虚拟机',
   PathTooLong: '路径过长',
   NameConflict: '名称冲突',
   StorageMissing: '存储缺失',

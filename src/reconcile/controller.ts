@@ -8,7 +8,7 @@ import type { Host } from '../api/host.ts';
 import { KINDS, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { VirtualMachineMonitor } from '../api/virtual-machine-monitor.ts';
-import type { SecretReader, Store, WatchEvent } from '../store/store.ts';
+import type { NamespaceReader, SecretReader, Store, WatchEvent } from '../store/store.ts';
 import { changes } from './changes.ts';
 import { FencedError, type HostDriver } from './driver.ts';
 import { HostLoop, type HostLoopOptions } from './host-loop.ts';
@@ -22,6 +22,8 @@ export interface ControllerDependencies {
   readonly driverFor: (host: Host) => HostDriver;
   /** Absent: there are none. */
   readonly secrets?: SecretReader;
+  /** Absent: they are known by name alone. */
+  readonly namespaces?: NamespaceReader;
   /** Where replicas share the Hosts: which are this one's, told at first and whenever it may differ. Absent: all are. */
   readonly owned$?: Observable<Owns>;
   readonly scheduler?: SchedulerLike;
@@ -76,14 +78,13 @@ class Controller {
     const watches = KINDS.toSorted((a) => (a === 'Host' ? -1 : 0)).map((kind) =>
       changes(this.#deps.store, kind, this.#abort.signal, this.#scheduler).subscribe((event) => this.#onChange(event)),
     );
-    const secrets = new Subscription(
-      this.#deps.secrets?.follow(() => {
-        for (const { loop } of this.#running.values()) loop.wake();
-      }),
-    );
+    const wakeAll = () => {
+      for (const { loop } of this.#running.values()) loop.wake();
+    };
+    const followed = [this.#deps.secrets, this.#deps.namespaces].map((one) => new Subscription(one?.follow(wakeAll)));
     const relists = timer(RELIST_MS, RELIST_MS, this.#scheduler).subscribe(() => void this.#relist());
     const owned = this.#deps.owned$?.subscribe((owns) => void this.#share(owns));
-    this.#subscriptions = [unplaced, secrets, ...watches, relists, ...(owned === undefined ? [] : [owned])];
+    this.#subscriptions = [unplaced, ...followed, ...watches, relists, ...(owned === undefined ? [] : [owned])];
   }
 
   /** Others have what is not ours any more, and what has become ours they have let go. */
@@ -153,13 +154,14 @@ class Controller {
   }
 
   #startHost(host: Host): void {
-    const { store, driverFor, secrets, scheduler, options } = this.#deps;
+    const { store, driverFor, secrets, namespaces, scheduler, options } = this.#deps;
     const { name } = host.metadata;
     const driver = driverFor(host);
     const shared = { store, driver, hostName: name, ...(scheduler === undefined ? {} : { scheduler }) };
     const loop = new HostLoop({
       ...shared,
       ...(secrets === undefined ? {} : { secrets }),
+      ...(namespaces === undefined ? {} : { namespaces }),
       ...(options === undefined ? {} : { options }),
     });
     const sampler = new HostSampler(shared);

@@ -8,6 +8,7 @@ import { ANNOTATIONS, FINALIZERS } from '../api/meta.ts';
 import type { Decision, Subject } from './decision.ts';
 import { act, blocked } from './decision.ts';
 import { decideUselessJob } from './images.ts';
+import { namespaceProblem } from './namespaces.ts';
 import { OWN_FILES } from './paths.ts';
 import { decideHostShutdown, decideOff, decideOn, wantsOff } from './power.ts';
 import type { OwnershipRecord } from './record.ts';
@@ -44,6 +45,9 @@ export function decide(subject: Subject): Decision {
   if (isPaused(host.metadata))
     return blocked('PausedByOperator', `annotation ${ANNOTATIONS.paused} is set on Host ${host.metadata.name}`);
   if (vm.metadata.deletionTimestamp !== undefined) return decideDeletion(subject);
+  const stranger = namespaceProblem(subject);
+  // What was made here before its namespace was given up is stopped and removed as ever.
+  if (stranger !== undefined && vm.metadata.annotations?.[ANNOTATIONS.provisioned] === undefined) return stranger;
   if (vm.metadata.finalizers?.includes(FINALIZERS.hostCleanup) !== true) {
     return act(
       { type: 'add-finalizer' },
@@ -55,6 +59,7 @@ export function decide(subject: Subject): Decision {
   if ('kind' in owned) return owned;
   const { record } = owned;
   const process = subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
+  if (stranger !== undefined && !(wantsOff(vm.spec) && process.kind === 'present')) return stranger;
   if (wantsOff(vm.spec)) return decideOff(subject, record, process);
   return hostShutdownOf(host, subject.seen.bootID) === undefined
     ? decideOn(subject, record, process)

@@ -54,6 +54,8 @@ export interface SeenVm {
   readonly facts: HostFacts;
   /** The Secret that cloudInit names; undefined where it names none. */
   readonly secret: SeenSecret | undefined;
+  /** The VM's own; undefined where the Host does not ask for it. */
+  readonly namespace: SeenNamespace | undefined;
   readonly heard: HeardEnd | undefined;
   /** An older object that claims the same (host, vmName), as `namespace/name`. */
   readonly olderRival: string | undefined;
@@ -68,6 +70,10 @@ export type PortClaim = Omit<SeenPort, 'holder'> & { readonly owner: string };
 export type SeenSecret =
   | { readonly kind: 'present'; readonly digest: string }
   | { readonly kind: 'absent'; readonly message: string };
+
+export type SeenNamespace =
+  | { readonly kind: 'known'; readonly labels: Readonly<Record<string, string>> }
+  | { readonly kind: 'unknown'; readonly message: string };
 
 export function act(action: Action, reason: Reason, message: string): Decision {
   return { kind: 'act', action, reason, message };

@@ -9,7 +9,7 @@ import { placeOf } from '../api/effective-spec.ts';
 import { messageOf } from '../api/errors.ts';
 import { ANNOTATIONS, DEFAULT_NAMESPACE, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
-import type { ObjectProblem, SecretReader, Store } from '../store/store.ts';
+import type { NamespaceReader, ObjectProblem, SecretReader, Store } from '../store/store.ts';
 import { type Action, isStoreAction, type VmAction } from './action.ts';
 import { type ActionLimits, ActionRunner, servedBy } from './action-runner.ts';
 import { coalesceMap } from './coalesce-map.ts';
@@ -18,6 +18,7 @@ import type { Decision, Subject } from './decision.ts';
 import { FencedError, type HostDriver } from './driver.ts';
 import { HostView, type View } from './host-view.ts';
 import type { LoopEvent } from './loop-event.ts';
+import { NAMES_ALONE, seenNamespace } from './namespaces.ts';
 import { NO_SECRETS, seedFor, seenSecret } from './secrets.ts';
 import type { Pass } from './status.ts';
 import { isOutdated } from './status-writer.ts';
@@ -45,6 +46,8 @@ export interface HostLoopDependencies {
   readonly hostName: string;
   /** Absent: there are none. */
   readonly secrets?: SecretReader;
+  /** Absent: they are known by name alone. */
+  readonly namespaces?: NamespaceReader;
   readonly scheduler?: SchedulerLike;
   readonly options?: Partial<HostLoopOptions>;
 }
@@ -62,7 +65,7 @@ export class HostLoop {
   readonly #store: Store;
   readonly #driver: HostDriver;
   readonly #hostName: string;
-  readonly #secrets: SecretReader;
+  readonly #beside: { readonly secrets: SecretReader; readonly namespaces: NamespaceReader };
   readonly #scheduler: SchedulerLike;
   readonly #resyncMs: number;
   readonly #queue: WakeQueue;
@@ -78,12 +81,12 @@ export class HostLoop {
   #emit: (event: LoopEvent) => void = () => undefined;
 
   constructor(dependencies: HostLoopDependencies) {
-    const { store, driver, hostName, secrets = NO_SECRETS, scheduler = asyncScheduler, options } = dependencies;
+    const { store, driver, hostName, scheduler = asyncScheduler, options } = dependencies;
     const { resyncMs, ...limits } = { ...DEFAULT_LOOP_OPTIONS, ...options };
     this.#store = store;
     this.#driver = driver;
     this.#hostName = hostName;
-    this.#secrets = secrets;
+    this.#beside = { secrets: NO_SECRETS, namespaces: NAMES_ALONE, ...dependencies };
     this.#scheduler = scheduler;
     this.#resyncMs = resyncMs;
     this.#queue = new WakeQueue(scheduler);
@@ -206,7 +209,8 @@ export class HostLoop {
       siblings: vms,
       foreignVms,
       uidExists: (uid: string) => uids.has(uid),
-      secret: await seenSecret(vm, this.#secrets),
+      secret: await seenSecret(vm, this.#beside.secrets),
+      namespace: await seenNamespace(vm, host, this.#beside.namespaces),
       heardEnd: (folder: string) => this.#driver.heardEnd(folder),
     };
     // A step in the store leaves the host as it was seen: what comes next needs no other look.
@@ -292,7 +296,7 @@ export class HostLoop {
   }
 
   async #execute(action: VmAction, subject: Subject): Promise<void> {
-    const seed = action.type === 'launch' ? await seedFor(subject, this.#secrets) : undefined;
+    const seed = action.type === 'launch' ? await seedFor(subject, this.#beside.secrets) : undefined;
     await this.#driver.execute(action, contextOf(subject, this.#store.uid, seed), this.#abort.signal);
   }
 }

@@ -4,7 +4,7 @@ import { type EffectiveSpec, effectiveSpec, forwardsOf, vmNameOf } from '../api/
 import type { Host } from '../api/host.ts';
 import { keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
-import type { PortClaim, SeenSecret, SeenVm, Subject } from './decision.ts';
+import type { PortClaim, SeenNamespace, SeenSecret, SeenVm, Subject } from './decision.ts';
 import type { VmContext } from './driver.ts';
 import { joinsBySudo } from './network.ts';
 import type { HeardEnd, SeenFolder, SeenHost } from './observed.ts';
@@ -21,6 +21,8 @@ export interface Surroundings {
   readonly uidExists: (uid: string) => boolean;
   /** What cloudInit names; absent where it names none. */
   readonly secret?: SeenSecret | undefined;
+  /** Absent where the Host does not ask for it. */
+  readonly namespace?: SeenNamespace | undefined;
   readonly heardEnd: (folder: string) => HeardEnd | undefined;
 }
 
@@ -58,6 +60,7 @@ export function subjectOf(vm: VirtualMachine, around: Surroundings): Subject {
     bridges: seen.bridges,
     facts: seen.facts,
     secret,
+    namespace: around.namespace,
     heard: around.heardEnd(wanted.folder),
     olderRival: olderRivalOf(vm, around.siblings),
     namesake: namesakeOf(wanted, around),

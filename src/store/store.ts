@@ -167,6 +167,14 @@ export interface ControllerLock {
   tryAcquire(): { release(): void } | undefined;
 }
 
+/** The namespaces of objects, for a Host that says whose VMs it runs. */
+export interface NamespaceReader {
+  /** undefined: there is no such namespace. Rejects where that cannot be known. */
+  labels(name: string): Promise<Readonly<Record<string, string>> | undefined>;
+  /** Calls whenever labels may have changed; a hint. Returns what ends it. */
+  follow(onChange: () => void): () => void;
+}
+
 /** Secrets, for who needs a value: the loop at a look (for its digest) and at a launch. */
 export interface SecretReader {
   /** Where the credentials of Hosts are kept. */

@@ -1,5 +1,5 @@
 /** The operator with the rights that its chart gives it and nothing else; and what the chart lets people do. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Condition } from '../../src/api/conditions.ts';
@@ -159,6 +159,27 @@ describe('the operator, with a token of its ServiceAccount', () => {
       '{"spec":{"powerState":"PoweredOn"}}',
     ]);
     await wait('condition=Running', 'qvm/web');
+  });
+
+  test('runs the VMs of namespaces that the Host selects, from the moment of their label', async () => {
+    const patch = (allowedNamespaces: object | null) =>
+      cluster.kubectl(['patch', 'qhost', HOST, '--type=merge', '-p', json({ spec: { allowedNamespaces } })]);
+    await patch({ selector: { matchLabels: { vms: 'yes' } } });
+    try {
+      await apply(vm('guarded', onHost('guarded')));
+      await wait('jsonpath={.status.conditions[?(@.type=="Ready")].reason}=NamespaceNotAllowed', 'qvm/guarded');
+      expect(existsSync(join(root, 'vms', 'guarded'))).toBe(false);
+      await cluster.kubectl(['label', 'namespace', TEAM, 'vms=yes']);
+      await wait('condition=Running', 'qvm/guarded');
+      const { status } = await get<VirtualMachine>('qvm', 'guarded', '-n', TEAM);
+      await cluster.kubectl(['label', 'namespace', TEAM, 'vms-']);
+      await wait('jsonpath={.status.conditions[?(@.type=="Ready")].reason}=NamespaceNotAllowed', 'qvm/guarded');
+      expect(isAlive(status?.pid ?? 0)).toBe(true);
+      await cluster.kubectl(['delete', 'qvm', 'guarded', '-n', TEAM, '--timeout=60s']);
+      expect(isAlive(status?.pid ?? 0)).toBe(false);
+    } finally {
+      await patch(null);
+    }
   });
 
   test('answers the probes of its pod, and Prometheus', async () => {

@@ -94,6 +94,7 @@ export function subject(given: Given = {}): Subject {
     portClaims: [],
     facts: FACTS,
     secret: undefined,
+    namespace: undefined,
     heard: undefined,
     olderRival: undefined,
     namesake: undefined,

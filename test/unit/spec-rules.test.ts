@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { parseManifest, readSpec, validateUpdate } from '../../src/api/admission.ts';
 import { crdOf } from '../../src/api/crd.ts';
-import { type FieldIssue, InvalidObjectError } from '../../src/api/errors.ts';
+import { type FieldIssue, InvalidObjectError, quoteValue } from '../../src/api/errors.ts';
 import type { ObjectOf, SpecOf } from '../../src/api/kinds.ts';
 import { KINDS, type Kind } from '../../src/api/meta.ts';
 import type { Structural } from '../../src/api/structural.ts';
@@ -50,6 +50,28 @@ const TWINS: Readonly<Record<string, readonly [() => readonly FieldIssue[], stri
     () => onCreate(monitorDocument({ until: '2026-02-30T15:04:05Z' })),
     'spec.until',
   ],
+  'Host.spec.allowedNamespaces: set names, selector or both': [
+    () => onCreate(hostDocument({ local: {}, allowedNamespaces: {} })),
+    'spec.allowedNamespaces',
+  ],
+  'Host.spec.allowedNamespaces.selector.matchLabels: keys of labels have at most 317 characters': [
+    () =>
+      onCreate(
+        hostDocument({ local: {}, allowedNamespaces: { selector: { matchLabels: { ['k'.repeat(318)]: 'v' } } } }),
+      ),
+    `spec.allowedNamespaces.selector.matchLabels[${quoteValue('k'.repeat(318))}]`,
+  ],
+  'Host.spec.allowedNamespaces.selector.matchExpressions[]: In and NotIn need values, and the other operators take none':
+    [
+      () =>
+        onCreate(
+          hostDocument({
+            local: {},
+            allowedNamespaces: { selector: { matchExpressions: [{ key: 'team', operator: 'In' }] } },
+          }),
+        ),
+      'spec.allowedNamespaces.selector.matchExpressions[0]',
+    ],
   'VirtualMachine.spec: hostName is immutable once set': [
     () => onUpdate({ hostName: 'a' }, { hostName: 'b' }),
     'spec.hostName',

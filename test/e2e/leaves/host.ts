@@ -6,7 +6,7 @@ import { bridgeName, makeBridge, requireRoot, untilJoined } from '../support/bri
 import { argumentOf, isAlive } from '../support/process.ts';
 import { manifest } from '../support/rig.ts';
 import { until } from '../support/wait.ts';
-import type { Row } from './leaf.ts';
+import type { Effect, Row } from './leaf.ts';
 import type { Guest, Place } from './place.ts';
 
 interface OwnHost {
@@ -26,6 +26,23 @@ async function ownHost({ rig }: Place, name: string, spec: object = {}): Promise
 }
 
 const metricsAt = async ({ rig, name }: Guest) => (await rig.vm(name)).status?.metrics?.at;
+
+const NAME = 'kubernetes.io/metadata.name';
+
+/** A guest of namespace default, which the Host takes only after the change. */
+const takenAfter =
+  (before: object, after: object): Effect =>
+  async (place) => {
+    const { hostName, vmDir, change } = await ownHost(place, place.name(), { allowedNamespaces: before });
+    const guest = await place.create({ hostName }, { vmDir });
+    await place.rig.untilReason(guest.name, 'NamespaceNotAllowed');
+    expect([guest.qemus(), existsSync(join(vmDir, guest.name))]).toEqual([[], false]);
+    await change({ allowedNamespaces: after });
+    await guest.running();
+    expect(guest.qemus()).toEqual([guest.pid]);
+  };
+
+const expressed = (requirement: object) => ({ selector: { matchExpressions: [requirement] } });
 
 export const HOST: readonly Row[] = [
   {
@@ -61,6 +78,49 @@ export const HOST: readonly Row[] = [
       await guest.running();
       expect(guest.qemus()).toEqual([guest.pid]);
     },
+  },
+  {
+    leaf: 'Host.spec.allowedNamespaces.names[]',
+    effect: takenAfter({ names: ['team-a'] }, { names: ['team-a', 'default'] }),
+  },
+  {
+    leaf: 'Host.spec.allowedNamespaces.selector.matchLabels',
+    effect: takenAfter(
+      { selector: { matchLabels: { [NAME]: 'team-a' } } },
+      { selector: { matchLabels: { [NAME]: 'default' } } },
+    ),
+  },
+  {
+    leaf: 'Host.spec.allowedNamespaces.selector.matchExpressions[].key',
+    effect: takenAfter(expressed({ key: 'team', operator: 'Exists' }), expressed({ key: NAME, operator: 'Exists' })),
+  },
+  {
+    leaf: 'Host.spec.allowedNamespaces.selector.matchExpressions[].operator',
+    effect: {
+      In: takenAfter(
+        expressed({ key: NAME, operator: 'NotIn', values: ['default'] }),
+        expressed({ key: NAME, operator: 'In', values: ['default'] }),
+      ),
+      NotIn: takenAfter(
+        expressed({ key: NAME, operator: 'In', values: ['team-a'] }),
+        expressed({ key: NAME, operator: 'NotIn', values: ['team-a'] }),
+      ),
+      Exists: takenAfter(
+        expressed({ key: NAME, operator: 'DoesNotExist' }),
+        expressed({ key: NAME, operator: 'Exists' }),
+      ),
+      DoesNotExist: takenAfter(
+        expressed({ key: 'team', operator: 'Exists' }),
+        expressed({ key: 'team', operator: 'DoesNotExist' }),
+      ),
+    },
+  },
+  {
+    leaf: 'Host.spec.allowedNamespaces.selector.matchExpressions[].values[]',
+    effect: takenAfter(
+      expressed({ key: NAME, operator: 'In', values: ['team-a'] }),
+      expressed({ key: NAME, operator: 'In', values: ['team-a', 'default'] }),
+    ),
   },
   {
     leaf: 'Host.spec.allowedBridges[]',
