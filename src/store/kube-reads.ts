@@ -9,7 +9,7 @@ import type { KubeTransport, Query } from '../kube/transport.ts';
 import { watchFrom } from '../kube/watch.ts';
 import { pathOf, pathOfKind, storedObject } from './kube-objects.ts';
 import { type Reading, readObject } from './object-reader.ts';
-import { normalRef } from './object-rules.ts';
+import { listedBy, normalRef } from './object-rules.ts';
 import type { GetOptions, ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
 
 /** Whether a cache that has this of the object shows what was done to it. */
@@ -66,10 +66,10 @@ export class DirectReads implements Reads {
     }
   }
 
-  async list<K extends Kind>(kind: K, { namespace, labels }: ListOptions): Promise<ObjectList<K>> {
-    const path = pathOfKind(kind, namespace);
-    const { items, resourceVersion } = await listAll(this.#transport, { path, query: selecting(labels) });
-    return { items: items.map((item) => this.#read<K>(kind, item)), resourceVersion };
+  async list<K extends Kind>(kind: K, options: ListOptions): Promise<ObjectList<K>> {
+    const path = pathOfKind(kind, options.namespace);
+    const { items, resourceVersion } = await listAll(this.#transport, { path, query: selecting(options.labels) });
+    return { items: items.map((item) => this.#read<K>(kind, item)).filter(listedBy(options)), resourceVersion };
   }
 
   async *watch<K extends Kind>(kind: K, { signal, ...options }: WatchOptions): AsyncGenerator<WatchEvent<K>> {

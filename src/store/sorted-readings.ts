@@ -1,5 +1,6 @@
 /** Objects in the order of namespace and name, kept so from change to change: sorting twenty thousand takes too long. */
 import type { Reading } from './object-reader.ts';
+import { hostNameOf } from './object-rules.ts';
 import type { ObjectProblem } from './store.ts';
 
 export class SortedReadings {
@@ -15,25 +16,30 @@ export class SortedReadings {
     return this.#problems.values();
   }
 
-  put(reading: Reading): void {
+  /** Returns what was there in its place. */
+  put(reading: Reading): Reading | undefined {
     const order = orderOf(reading);
     const at = this.#placeOf(order);
-    if (this.#orders[at] === order) this.#readings[at] = reading;
+    const isKnown = this.#orders[at] === order;
+    const before = isKnown ? this.#readings[at] : undefined;
+    if (isKnown) this.#readings[at] = reading;
     else {
       this.#orders.splice(at, 0, order);
       this.#readings.splice(at, 0, reading);
     }
     if (reading.problem === undefined) this.#problems.delete(order);
     else this.#problems.set(order, reading.problem);
+    return before;
   }
 
-  delete(reading: Reading): void {
+  /** Returns what was there. */
+  delete(reading: Reading): Reading | undefined {
     const order = orderOf(reading);
     const at = this.#placeOf(order);
-    if (this.#orders[at] !== order) return;
+    if (this.#orders[at] !== order) return undefined;
     this.#orders.splice(at, 1);
-    this.#readings.splice(at, 1);
     this.#problems.delete(order);
+    return this.#readings.splice(at, 1)[0];
   }
 
   /** Of the first that is not before it. */
@@ -45,6 +51,28 @@ export class SortedReadings {
       else high = middle;
     }
     return low;
+  }
+}
+
+/** The same by the Host that they name: its loop asks for them at each pass. */
+export class ReadingsByHost {
+  readonly #hosts = new Map<string, SortedReadings>();
+
+  of(hostName: string): readonly Reading[] {
+    return this.#hosts.get(hostName)?.all ?? [];
+  }
+
+  move(before: Reading | undefined, after: Reading | undefined): void {
+    const [from, to] = [before && hostNameOf(before.object), after && hostNameOf(after.object)];
+    if (before !== undefined && from !== undefined && from !== to) {
+      const left = this.#hosts.get(from);
+      left?.delete(before);
+      if (left?.all.length === 0) this.#hosts.delete(from);
+    }
+    if (after === undefined || to === undefined) return;
+    const there = this.#hosts.get(to) ?? new SortedReadings();
+    this.#hosts.set(to, there);
+    there.put(after);
   }
 }
 

@@ -17,6 +17,7 @@ import { benchLook, benchSample } from './many.ts';
 import { benchMemory } from './memory.ts';
 import { Place } from './place.ts';
 import { lineOf, pageOf } from './report.ts';
+import { benchList, benchScale } from './scale.ts';
 import { benchSshCreate, benchSshHosts, benchSshInventory, benchSshKill, benchSshLook, benchSshSample } from './ssh.ts';
 import { benchGet, benchMcp } from './start-up.ts';
 import { benchIdle, benchKill } from './status.ts';
@@ -39,6 +40,8 @@ const BENCHES: Readonly<Record<string, (place: Place) => Promise<Finding[]>>> = 
   density: benchDensity,
   'cluster-rest': benchClusterRest,
   'hand-over': benchHandOver,
+  scale: (place) => benchScale(place),
+  list: (place) => benchList(place),
 };
 /** These share their machines; what comes after them has the host to itself again. */
 const SHARED: readonly (readonly string[])[] = [
@@ -55,6 +58,7 @@ const SHARED: readonly (readonly string[])[] = [
   ['ssh-create'],
   ['ssh-hosts'],
   ['density', 'cluster-rest', 'hand-over'],
+  ['scale', 'list'],
 ];
 const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'performance.md');
 
