@@ -23,8 +23,8 @@ export interface ReflectorOptions<T> {
   readonly transport: KubeTransport;
   readonly path: string;
   readonly query?: Query;
-  /** What is kept of an object. */
-  readonly read: (object: KubeObject) => T;
+  /** What is kept of an object. @param known what is kept of it so far */
+  readonly read: (object: KubeObject, known?: T) => T;
   /** Told of each request that failed. */
   readonly onFailure?: (error: unknown, againMs: number) => void;
   readonly firstRetryMs?: number;
@@ -120,9 +120,10 @@ export class Reflector<T> {
     const known = this.#entries.get(key);
     if (known?.uid === uid && known.resourceVersion === resourceVersion) return;
     if (known !== undefined && known.uid !== uid) this.#remove(key, resourceVersion);
-    const object = this.#options.read(raw);
+    const same = known?.uid === uid ? known : undefined;
+    const object = this.#options.read(raw, same?.object);
     this.#entries.set(key, { uid, resourceVersion, object });
-    this.#tell({ type: known?.uid === uid ? 'MODIFIED' : 'ADDED', object, resourceVersion });
+    this.#tell({ type: same === undefined ? 'ADDED' : 'MODIFIED', object, resourceVersion });
   }
 
   #remove(key: string, resourceVersion: string): void {

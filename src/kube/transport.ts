@@ -53,6 +53,8 @@ const CONNECT_MS = 10_000;
 const CLOSING_MS = 1_000;
 const TIMEOUT_MS = 15_000;
 const WATCH_IDLE_MS = 120_000;
+/** Files of credentials and of the CA are read again after this long. */
+const TARGET_MS = 1_000;
 /** Enough of a page that a proxy gave instead of a Status. */
 const MAX_STRANGE_TEXT = 300;
 
@@ -73,6 +75,7 @@ export class KubeTransport {
   readonly #options: TransportOptions;
   #config: KubeConfig;
   #pools: Pools | undefined;
+  #known: { readonly target: Promise<Target>; readonly untilMs: number } | undefined;
   readonly #requests = new Map<string, RequestCount>();
 
   constructor(options: TransportOptions) {
@@ -114,6 +117,7 @@ export class KubeTransport {
   async close(): Promise<void> {
     const pools = this.#pools;
     this.#pools = undefined;
+    this.#known = undefined;
     if (pools === undefined) return;
     const all = [pools.calls, pools.watches];
     await Promise.race([
@@ -130,6 +134,7 @@ export class KubeTransport {
     } catch (error) {
       if (!(error instanceof KubeStatusError) || error.code !== 401) throw error;
       this.#config = this.#options.load();
+      this.#known = undefined;
       return call();
     }
   }
@@ -157,7 +162,18 @@ export class KubeTransport {
     return answer;
   }
 
-  async #target(): Promise<Target> {
+  #target(): Promise<Target> {
+    if (this.#known !== undefined && performance.now() < this.#known.untilMs) return this.#known.target;
+    const target = this.#findTarget();
+    const known = { target, untilMs: performance.now() + TARGET_MS };
+    this.#known = known;
+    target.catch(() => {
+      if (this.#known === known) this.#known = undefined;
+    });
+    return target;
+  }
+
+  async #findTarget(): Promise<Target> {
     const cluster = this.#config.getCurrentCluster();
     if (cluster === null) throw new KubeConfigError('the kubeconfig has no current cluster');
     const found: RequestOptions = {};

@@ -32,6 +32,12 @@ export type Outcome =
   | { readonly ok: true; readonly ms: number }
   | { readonly ok: false; readonly error: unknown; readonly message: string };
 
+export interface Held {
+  readonly forMs: number;
+  /** Whether it lasts long enough that people want to know. */
+  readonly isTold: boolean;
+}
+
 interface Attempt {
   readonly failures: number;
   readonly signature: string;
@@ -40,8 +46,10 @@ interface Attempt {
   readonly notBefore: number;
 }
 
-/** Room is looked for again this soon. */
-const NO_ROOM_MS = 100;
+/** Who waits for room is woken when there is some; and this often, in case that it comes otherwise. */
+const NO_ROOM_MS = 1_000;
+/** Longer waits for room are told. */
+const LONG_WAIT_MS = 3_000;
 /** The same successful step again and again is a hot loop: it is slowed down, until it pauses this long by itself. */
 const REPEATS_FREE = 3;
 const REPEAT_FIRST_MS = 500;
@@ -62,6 +70,9 @@ export class ActionRunner {
   /** By VM, then by object, spec and action: a loop may have several steps. */
   readonly #repeats = new Map<string, Map<string, Repeat>>();
 
+  /** Who waits for room, and since when, on the scheduler's clock; who waits longest is first. */
+  readonly #waiting = new Map<string, number>();
+
   constructor(scheduler: SchedulerLike, limits: ActionLimits) {
     this.#scheduler = scheduler;
     this.#limits = limits;
@@ -75,6 +86,7 @@ export class ActionRunner {
   /** Nothing is to be done for the key now: what failed before is history. */
   rest(key: string): void {
     this.#attempts.delete(key);
+    this.#waiting.delete(key);
     const now = this.#scheduler.now();
     const repeats = this.#repeats.get(key);
     for (const [signature, { notBefore }] of repeats ?? [])
@@ -93,16 +105,35 @@ export class ActionRunner {
   }
 
   /** For how long the action may not start yet; undefined: it may. */
-  heldBack(served: Served, action: Action): { readonly forMs: number } | undefined {
+  heldBack(served: Served, action: Action): Held | undefined {
+    const { key } = served;
+    const now = this.#scheduler.now();
     const failed = this.#attemptOf(served, action)?.notBefore;
-    const repeated = this.#repeats.get(served.key)?.get(signatureOf(served, action))?.notBefore;
-    const left = Math.max(failed ?? 0, repeated ?? 0) - this.#scheduler.now();
-    if (left > 0) return { forMs: left };
+    const repeated = this.#repeats.get(key)?.get(signatureOf(served, action))?.notBefore;
+    const left = Math.max(failed ?? 0, repeated ?? 0) - now;
+    if (left > 0) return { forMs: left, isTold: true };
+    if (this.#hasRoom(action)) {
+      this.#waiting.delete(key);
+      return undefined;
+    }
+    const since = this.#waiting.get(key) ?? now;
+    this.#waiting.set(key, since);
+    return { forMs: NO_ROOM_MS, isTold: now - since >= LONG_WAIT_MS };
+  }
+
+  #hasRoom(action: Action): boolean {
     const running = [...this.#busy.values()];
     const full = running.length >= this.#limits.maxActions;
     const launching =
       action.type === 'launch' && running.filter((type) => type === 'launch').length >= this.#limits.maxLaunches;
-    return full || launching ? { forMs: NO_ROOM_MS } : undefined;
+    return !full && !launching;
+  }
+
+  /** Whoever has waited longest for room; it waits anew where it finds none. */
+  nextWaiting(): string | undefined {
+    const [next] = this.#waiting.keys();
+    if (next !== undefined) this.#waiting.delete(next);
+    return next;
   }
 
   /** @param ended told once */

@@ -148,8 +148,7 @@ export class HostLoop {
     if (host === undefined) return;
     const whole = taken.has(EVERYTHING);
     if (whole) this.#queue.wake(EVERYTHING, this.#resyncMs);
-    const { items } = await this.#store.list('VirtualMachine');
-    const all = items.filter(({ spec }) => spec.hostName === this.#hostName);
+    const { items: all } = await this.#store.list('VirtualMachine', { hostName: this.#hostName });
     const dirty = all.filter((vm) => !busy.has(keyOf(vm.metadata)) && (whole || taken.has(keyOf(vm.metadata))));
     if (dirty.length === 0 && !whole) return;
     this.#problems = Map.groupBy(
@@ -166,8 +165,7 @@ export class HostLoop {
     });
     const superseded = [...view.verdicts.values()].find(({ kind }) => kind === 'superseded');
     if (superseded?.kind === 'superseded') return this.#failed(EVERYTHING, new FencedError(superseded.message));
-    const uids = new Set(items.map(({ metadata }) => metadata.uid));
-    for (const vm of dirty) await this.#handle(vm, view, uids).catch((error: unknown) => this.#stumbled(vm, error));
+    for (const vm of dirty) await this.#handle(vm, view).catch((error: unknown) => this.#stumbled(vm, error));
     await this.#noteHost(view);
     if (view.look.kind === 'cannot-see') this.#queue.wake(EVERYTHING, UNSEEN_RETRY_MS);
     else if (view.verdicts.get(host.spec.vmDir)?.kind === 'blocked') this.#queue.wake(EVERYTHING, BLOCKED_RETRY_MS);
@@ -193,8 +191,7 @@ export class HostLoop {
     this.#queue.wake(keyOf(vm.metadata), UNSEEN_RETRY_MS);
   }
 
-  /** @param uids of all VMs in the store */
-  async #handle(vm: VirtualMachine, view: View, uids: ReadonlySet<string>): Promise<void> {
+  async #handle(vm: VirtualMachine, view: View): Promise<void> {
     const { host, look, vms, foreignVms } = view;
     const unseen = whyUnseen(vm, view, this.#problem(vm, ['InvalidSpec'])?.message);
     if (unseen !== undefined || look.kind === 'cannot-see') {
@@ -208,7 +205,7 @@ export class HostLoop {
       seen: look.host,
       siblings: vms,
       foreignVms,
-      uidExists: (uid: string) => uids.has(uid),
+      uidExists: (uid: string) => view.uids.has(uid),
       secret: await seenSecret(vm, this.#beside.secrets),
       namespace: await seenNamespace(vm, host, this.#beside.namespaces),
       heardEnd: (folder: string) => this.#driver.heardEnd(folder),
@@ -243,6 +240,7 @@ export class HostLoop {
     if (decision.kind !== 'act') this.#actions.rest(key);
     const asked = decision.kind === 'act' ? ([servedBy(subject.vm), decision.action] as const) : undefined;
     const held = asked && this.#actions.heldBack(...asked);
+    if (held?.isTold === false) return void this.#queue.wake(key, held.forMs);
     const failure = asked && this.#actions.failureOf(...asked);
     const pass = { kind: 'seen', subject, decision, failure } as const;
     const rests = asked === undefined || held !== undefined;
@@ -283,6 +281,8 @@ export class HostLoop {
       this.#actions.start({ ...served, action, seenAt: subject.seen.at, effect }, (outcome) => {
         resolve(outcome.ok && !this.#abort.signal.aborted);
         if (this.#abort.signal.aborted) return;
+        const next = this.#actions.nextWaiting();
+        if (next !== undefined) this.#queue.wake(next);
         if (outcome.ok) return this.#emit({ type: 'done', vm: key, action, ms: outcome.ms });
         this.#failed(key, outcome.error, action);
         // Somebody raised the epoch: whose the host is now must be seen before anything else.

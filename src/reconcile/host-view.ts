@@ -33,6 +33,8 @@ export interface View {
   /** How many more name it, whose spec cannot be read. */
   readonly unreadable: number;
   readonly look: Look;
+  /** Of the VMs that exist, as far as records of the host are of them. */
+  readonly uids: ReadonlySet<string>;
   /** By vmDir; empty where the host was not seen. */
   readonly verdicts: ReadonlyMap<string, VmDirDecision>;
 }
@@ -77,10 +79,14 @@ export class HostView {
       paths: [...(host.spec.allowedPaths ?? []), ...vmDirs],
     };
     const known = { host, vms, unreadable };
+    // Whoever takes over does not ask a hundred guests before the host is its own.
+    let asks = isPaused(host.metadata) || this.#driver.epoch(host.spec.vmDir) !== undefined;
     for (let attempt = 1; ; attempt += 1) {
       const paths = [...request.paths, ...foreign.vmDirs];
-      const look = await this.#driver.look({ ...request, paths, foreignVmDirs: foreign.vmDirs }, this.#signal);
-      if (look.kind === 'cannot-see') return { ...known, foreignVms: foreign.vms, look, verdicts: new Map() };
+      const guests = asks ? request : { ...request, vms: [], expected: new Map() };
+      const look = await this.#driver.look({ ...guests, paths, foreignVmDirs: foreign.vmDirs }, this.#signal);
+      if (look.kind === 'cannot-see')
+        return { ...known, foreignVms: foreign.vms, look, uids: new Set(), verdicts: new Map() };
       const verdicts = new Map<string, VmDirDecision>();
       let claimed = false;
       for (const path of vmDirs) {
@@ -94,8 +100,19 @@ export class HostView {
       const asked = foreign.vmDirs;
       foreign = await this.#foreign(host, look.host.machineID, vmDirs);
       const isWhole = foreign.vmDirs.every((path) => asked.includes(path));
-      if (!claimed && isWhole) return { ...known, foreignVms: foreign.vms, look, verdicts };
+      const isEnd = !claimed && isWhole && asks;
+      if (isEnd) return { ...known, foreignVms: foreign.vms, look, uids: await this.#uidsOf(look.host, vms), verdicts };
+      asks = true;
     }
+  }
+
+  /** Mostly the records are of the VMs that name the host: then nothing else is to be asked. */
+  async #uidsOf({ folders, foreignFolders }: SeenHost, vms: Vms): Promise<ReadonlySet<string>> {
+    const own = new Set(vms.map(({ metadata }) => metadata.uid));
+    const records = [...folders.values(), ...foreignFolders.values()].map(({ record }) => record);
+    if (records.every((one) => one.kind !== 'readable' || own.has(one.record.uid))) return own;
+    const { items } = await this.#store.list('VirtualMachine');
+    return new Set(items.map(({ metadata }) => metadata.uid));
   }
 
   /** What other Hosts have that are the same machine: no disk of their VMs is anybody else's. */

@@ -107,8 +107,8 @@ export class HostSampler {
     const first = !this.#metricsPrimed;
     this.#metricsPrimed = true;
     this.#queue.wake(METRICS_SERIES, first ? SECOND_LOOK_MS : intervalMs);
-    const { items } = await this.#store.list('VirtualMachine');
-    const running = items.filter((vm) => vm.spec.hostName === this.#hostName && vm.status?.pid !== undefined);
+    const { items } = await this.#store.list('VirtualMachine', { hostName: this.#hostName });
+    const running = items.filter(({ status }) => status?.pid !== undefined);
     if (running.length === 0) {
       this.#metricsPrimed = false;
       this.#queue.wake(METRICS_SERIES, intervalMs);

@@ -7,13 +7,9 @@ import type { Store } from '../store/store.ts';
 
 const ATTEMPTS = 5;
 
-export interface StatusWriteOptions {
-  /** Nobody acts on the object that is returned: where nothing changes it may be as old as the one that was given. */
-  readonly restful?: boolean;
-}
-
 /**
- * Resolves to the object as it is now; undefined where it is gone.
+ * Resolves to the object as it is then; undefined where it is gone. Where nothing changes nothing is asked, and it may be
+ * as old as the one that was given.
  * @param statusFrom the new status on top of the newest object; undefined leaves it as it is
  */
 export async function writeStatus<K extends Kind>(
@@ -21,14 +17,13 @@ export async function writeStatus<K extends Kind>(
   kind: K,
   object: ObjectOf<K>,
   statusFrom: (newest: ObjectOf<K>) => StatusOf<K> | undefined,
-  { restful = false }: StatusWriteOptions = {},
 ): Promise<ObjectOf<K> | undefined> {
   let newest: ObjectOf<K> | undefined = object;
   const ref: ObjectRef = object.metadata;
   for (let attempt = 1; newest !== undefined; attempt += 1) {
     if (newest.metadata.uid !== object.metadata.uid) return undefined;
     const status = statusFrom(newest);
-    if (status === undefined || (restful && isDeepStrictEqual(status, newest.status))) return newest;
+    if (status === undefined || isDeepStrictEqual(status, newest.status)) return newest;
     const { uid, resourceVersion } = newest.metadata;
     try {
       return await store.updateStatus(kind, ref, status, { uid, resourceVersion });

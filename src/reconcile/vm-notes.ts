@@ -30,8 +30,7 @@ export class VmNotes {
     const { generation } = vm.metadata;
     const status = (newest: VirtualMachine) =>
       statusOf({ ...newest, metadata: { ...newest.metadata, generation } }, pass, source);
-    const restful = pass.kind === 'unseen' || pass.decision.kind !== 'act';
-    return writeStatus(this.#options.store, 'VirtualMachine', vm, status, { restful });
+    return writeStatus(this.#options.store, 'VirtualMachine', vm, status);
   }
 
   /** Writes only where the work takes its time; what comes of quick work is for the next pass to say. */

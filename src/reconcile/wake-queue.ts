@@ -29,11 +29,11 @@ export class WakeQueue {
   });
 
   wake(key: string, afterMs = 0): void {
-    const at = this.#scheduler.now() + Math.max(0, afterMs);
-    const known = this.#due.get(key);
-    if (known === undefined || at < known) this.#due.set(key, at);
+    const asked = this.#scheduler.now() + Math.max(0, afterMs);
+    const at = Math.min(asked, this.#due.get(key) ?? asked);
+    this.#due.set(key, at);
     // Also for a known key: it may have been held back when it fell due.
-    this.#arm();
+    this.#armFor(at);
   }
 
   /** Removes and returns what is due and not held back; the rest stays. */
@@ -64,10 +64,13 @@ export class WakeQueue {
   }
 
   #arm(heldBack: ReadonlySet<string> = new Set()): void {
-    const times = [...this.#due].filter(([key]) => !heldBack.has(key)).map(([, at]) => at);
-    if (times.length === 0 || !this.#ready$.observed) return;
-    const next = Math.min(...times);
-    if (this.#timer !== undefined && this.#timer.at <= next) return;
+    let next: number | undefined;
+    for (const [key, at] of this.#due) if (!heldBack.has(key) && (next === undefined || at < next)) next = at;
+    if (next !== undefined) this.#armFor(next);
+  }
+
+  #armFor(next: number): void {
+    if (!this.#ready$.observed || (this.#timer !== undefined && this.#timer.at <= next)) return;
     this.#timer?.subscription.unsubscribe();
     const delay = Math.min(Math.max(0, next - this.#scheduler.now()), MAX_TIMER_MS);
     const subscription = this.#scheduler.schedule(() => {

@@ -6,26 +6,27 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ExpiredError, StoreUnavailableError } from '../api/errors.ts';
 import type { ObjectOf } from '../api/kinds.ts';
 import { KINDS, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
-import { Reflector } from '../kube/reflector.ts';
+import { type Delta, Reflector } from '../kube/reflector.ts';
 import type { KubeTransport } from '../kube/transport.ts';
+import { ChangeHistory } from './change-history.ts';
 import { pathOfKind } from './kube-objects.ts';
-import { DirectReads, namespaceFor, type Reads, readKubeObject, type Shows } from './kube-reads.ts';
+import { DirectReads, type Reads, readKubeObject, type Shows, type Written } from './kube-reads.ts';
 import type { Reading } from './object-reader.ts';
-import { normalRef } from './object-rules.ts';
+import { listedBy, normalRef } from './object-rules.ts';
+import { ReadingsByHost, SortedReadings } from './sorted-readings.ts';
 import type { GetOptions, ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
 
 export interface KubeCacheOptions {
   readonly transport: KubeTransport;
-  /** Changes that a watch can look back; default 10,000. */
+  /** Changes that a watch can look back; default 1,000. */
   readonly history?: number | undefined;
   /** Told of each request of a watch or list that failed. */
   readonly onFailure?: ((error: unknown, againMs: number) => void) | undefined;
   readonly firstRetryMs?: number | undefined;
 }
 
-const HISTORY = 10_000;
-/** Old changes go in batches. */
-const SLACK = 1.1;
+/** Watches here are told at once: only one that begins again looks back. */
+const HISTORY = 1_000;
 /** How long a reader waits for the first list. */
 const FIRST_LIST_MS = 15_000;
 /** How long a reader waits until the cache shows what was written here. */
@@ -48,7 +49,7 @@ export class CachedReads implements Reads {
     ref: ObjectRef,
     { consistent }: GetOptions = {},
   ): Promise<ObjectOf<K> | undefined> {
-    if (consistent === true) return this.#direct.get(kind, ref);
+    if (consistent === true) return this.#direct.get(kind, ref, { known: this.known(kind, ref) });
     const cache = this.#of(kind);
     await cache.isCurrent();
     return cache.get(keyOf(normalRef(kind, ref)))?.object as ObjectOf<K> | undefined;
@@ -57,13 +58,10 @@ export class CachedReads implements Reads {
   async list<K extends Kind>(kind: K, options: ListOptions): Promise<ObjectList<K>> {
     const cache = this.#of(kind);
     await cache.isCurrent();
-    const namespace = namespaceFor(kind, options.namespace === undefined ? {} : { namespace: options.namespace });
-    const labels = Object.entries(options.labels ?? {});
-    const items = cache
-      .sorted()
-      .map(({ object }) => object as ObjectOf<K>)
-      .filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace)
-      .filter(({ metadata }) => labels.every(([key, value]) => metadata.labels?.[key] === value));
+    const isListed = listedBy(options);
+    const items: ObjectOf<K>[] = [];
+    // One array, and no other: of thousands of objects it is made many times a second.
+    for (const { object } of cache.sorted(options.hostName)) if (isListed(object)) items.push(object as ObjectOf<K>);
     return { items, resourceVersion: cache.resourceVersion };
   }
 
@@ -72,11 +70,15 @@ export class CachedReads implements Reads {
   }
 
   problems(): readonly ObjectProblem[] {
-    return [...this.#kinds.values()].flatMap((cache) => cache.sorted().flatMap(({ problem }) => problem ?? []));
+    return [...this.#kinds.values()].flatMap((cache) => [...cache.problems()]);
   }
 
-  wrote(kind: Kind, ref: ObjectRef, shows: Shows): void {
-    this.#kinds.get(kind)?.wrote(keyOf(normalRef(kind, ref)), shows);
+  known(kind: Kind, ref: ObjectRef): Reading | undefined {
+    return this.#of(kind).get(keyOf(normalRef(kind, ref)));
+  }
+
+  wrote(kind: Kind, ref: ObjectRef, written: Written): void {
+    this.#kinds.get(kind)?.wrote(keyOf(normalRef(kind, ref)), written);
   }
 
   async close(): Promise<void> {
@@ -90,33 +92,30 @@ export class CachedReads implements Reads {
   }
 }
 
-interface Told {
-  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
-  readonly object: ObjectOf<Kind>;
-  readonly revision: bigint;
-}
-
 class KindCache {
   readonly #kind: Kind;
   readonly #reflector: Reflector<Reading>;
-  readonly #history: number;
+  readonly #history: ChangeHistory;
+  readonly #readings = new SortedReadings();
+  readonly #byHost = new ReadingsByHost();
   readonly #abort = new AbortController();
   readonly #done: Promise<void>;
   readonly #listeners = new Set<() => void>();
-  readonly #unseen = new Map<string, Shows>();
-  #told: Told[] = [];
-  /** Changes up to here are forgotten. */
-  #compacted = -1n;
-  #sorted: readonly Reading[] | undefined;
+  /** Up to where it knows all; undefined until the first list is there. */
+  #revision: bigint | undefined;
+  /** The latest revision that was written here. */
+  #written = 0n;
+  /** What was taken away here: of that no revision is known. */
+  readonly #removed = new Map<string, Shows>();
   #failure: unknown;
 
   constructor(kind: Kind, { transport, history = HISTORY, onFailure, firstRetryMs }: KubeCacheOptions) {
     this.#kind = kind;
-    this.#history = history;
+    this.#history = new ChangeHistory(history);
     this.#reflector = new Reflector({
       transport,
       path: pathOfKind(kind),
-      read: (raw) => readKubeObject(kind, raw),
+      read: (raw, known) => readKubeObject(kind, raw, known),
       onFailure: (error, againMs) => {
         this.#failure = error;
         onFailure?.(error, againMs);
@@ -125,8 +124,8 @@ class KindCache {
       ...(firstRetryMs !== undefined && { firstRetryMs }),
     });
     this.#reflector.listen((delta) => {
-      if (delta === undefined) this.#listed();
-      else this.#tell({ type: delta.type, object: delta.object.object, revision: BigInt(delta.resourceVersion) });
+      if (delta === undefined) this.#movedOn();
+      else this.#tell(delta);
     });
     this.#done = this.#reflector.run(this.#abort.signal);
   }
@@ -139,31 +138,42 @@ class KindCache {
     return this.#reflector.get(key);
   }
 
-  /** By namespace and name. */
-  sorted(): readonly Reading[] {
-    this.#sorted ??= this.#reflector.values().toSorted((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
-    return this.#sorted;
+  /** By namespace and name. @param hostName absent: of all Hosts and of none */
+  sorted(hostName?: string): readonly Reading[] {
+    return hostName === undefined ? this.#readings.all : this.#byHost.of(hostName);
   }
 
-  wrote(key: string, shows: Shows): void {
-    if (!this.#shows(key, shows)) this.#unseen.set(key, shows);
+  problems(): Iterable<ObjectProblem> {
+    return this.#readings.problems;
+  }
+
+  wrote(key: string, written: Written): void {
+    if (typeof written === 'bigint') {
+      if (written > this.#written) this.#written = written;
+    } else if (!written(this.get(key)?.object)) this.#removed.set(key, written);
   }
 
   /**
-   * Resolves when the first list is there and the cache shows what was written here; after some time without, too.
+   * Resolves when the first list is there and the cache shows what was written here before; after some time without, too.
    * @throws StoreUnavailableError where there is no list
    */
   async isCurrent(): Promise<void> {
-    if (this.#reflector.resourceVersion === undefined) {
-      await this.#until(() => this.#reflector.resourceVersion !== undefined, FIRST_LIST_MS);
-      if (this.#reflector.resourceVersion === undefined)
+    if (this.#revision === undefined) {
+      await this.#until(() => this.#revision !== undefined, FIRST_LIST_MS);
+      if (this.#revision === undefined)
         throw new StoreUnavailableError(`${this.#kind} objects cannot be listed: ${String(this.#failure)}`, {
           cause: this.#failure,
         });
     }
-    if (this.#unseen.size === 0) return;
-    await this.#until(() => this.#unseen.size === 0, OWN_WRITE_MS);
-    this.#unseen.clear();
+    const [written, removed] = [this.#written, [...this.#removed]];
+    const shows = () =>
+      (this.#revision ?? 0n) >= written && removed.every(([key, shown]) => this.#removed.get(key) !== shown);
+    if (shows()) return;
+    await this.#until(shows, OWN_WRITE_MS);
+    if (shows()) return;
+    // Whoever reads next does not wait for it again.
+    if (this.#written === written) this.#written = 0n;
+    for (const [key] of removed) this.#removed.delete(key);
   }
 
   async *watch({ resourceVersion, namespace, name, signal }: WatchOptions): AsyncGenerator<WatchEvent> {
@@ -176,27 +186,31 @@ class KindCache {
     let at: bigint;
     try {
       await this.isCurrent();
-      at = isAny ? BigInt(this.resourceVersion) : await this.#begin(resourceVersion);
+      at = isAny ? (this.#revision ?? 0n) : await this.#begin(resourceVersion);
     } catch (error) {
       if (until.aborted) return;
       throw error;
     }
+    let place = isAny ? this.#history.end : this.#history.placeAfter(at);
     if (isAny) {
       const first = this.sorted().filter(({ object }) => wanted(object));
       for (const { object } of first) yield { type: 'ADDED', object };
       yield { type: 'BOOKMARK', resourceVersion: String(at) };
     }
+    let known = at;
     while (!until.aborted) {
-      if (at < this.#compacted) throw new ExpiredError(`resourceVersion ${at} is older than the history`);
-      const now = BigInt(this.resourceVersion);
-      const news = this.#told.filter(({ revision }) => revision > at).toSorted(byRevision);
+      const news = this.#history.from(place).filter(({ revision }) => revision > known);
       const mine = news.filter(({ object }) => wanted(object));
+      const now = this.#revision ?? at;
       const last = news.at(-1)?.revision ?? at;
+      place = this.#history.end;
+      // From here on by place alone: revisions begin anew where etcd is restored.
+      known = -1n;
       for (const { type, object, revision } of mine)
         yield { type, object: type === 'DELETED' ? withRevision(object, revision) : object } as WatchEvent;
       const next = now > last ? now : last;
       if (next > at && mine.length === 0) yield { type: 'BOOKMARK', resourceVersion: String(next) };
-      if (next === at) await this.#changed(until);
+      if (news.length === 0 && next === at) await this.#changed(until);
       at = next;
     }
   }
@@ -210,33 +224,26 @@ class KindCache {
   async #begin(resourceVersion: string): Promise<bigint> {
     if (!/^\d+$/.test(resourceVersion)) throw new ExpiredError(`${resourceVersion} is no resourceVersion`);
     const at = BigInt(resourceVersion);
-    await this.#until(() => BigInt(this.resourceVersion) >= at, AHEAD_MS);
-    if (at > BigInt(this.resourceVersion))
-      throw new ExpiredError(`resourceVersion ${at} is none that this server has said`);
+    const isKnown = () => (this.#revision ?? 0n) >= at;
+    await this.#until(isKnown, AHEAD_MS);
+    if (!isKnown()) throw new ExpiredError(`resourceVersion ${at} is none that this server has said`);
     return at;
   }
 
-  #tell(told: Told): void {
-    this.#sorted = undefined;
-    this.#told.push(told);
-    if (this.#told.length <= this.#history * SLACK) return;
-    for (const { revision } of this.#told.splice(0, this.#told.length - this.#history))
-      if (revision > this.#compacted) this.#compacted = revision;
+  #tell({ type, object: reading, resourceVersion }: Delta<Reading>): void {
+    if (type === 'DELETED') this.#byHost.move(this.#readings.delete(reading), undefined);
+    else this.#byHost.move(this.#readings.put(reading), reading);
+    this.#history.add({ type, object: reading.object, revision: BigInt(resourceVersion) });
   }
 
-  /** The cache has moved on as a whole: after each event, or after all that a list told. */
-  #listed(): void {
-    if (this.#compacted < 0n) {
-      // What was before the first list is not known here.
-      this.#compacted = BigInt(this.resourceVersion);
-      this.#told = [];
-    }
-    for (const [key, shows] of this.#unseen) if (this.#shows(key, shows)) this.#unseen.delete(key);
+  /** After each event, or after all that a list told. */
+  #movedOn(): void {
+    const isFirst = this.#revision === undefined;
+    this.#revision = BigInt(this.resourceVersion);
+    // What was before the first list is not known here.
+    if (isFirst) this.#history.forget(this.#revision);
+    for (const [key, shows] of this.#removed) if (shows(this.get(key)?.object)) this.#removed.delete(key);
     this.#wake();
-  }
-
-  #shows(key: string, shows: Shows): boolean {
-    return shows(this.get(key)?.object, BigInt(this.resourceVersion));
   }
 
   #wake(): void {
@@ -267,15 +274,6 @@ class KindCache {
     over.abort();
     await timer;
   }
-}
-
-/** No name has this character. */
-function orderOf({ object: { metadata } }: Reading): string {
-  return `${metadata.namespace ?? ''}\0${metadata.name}`;
-}
-
-function byRevision(a: Told, b: Told): number {
-  return a.revision < b.revision ? -1 : a.revision > b.revision ? 1 : 0;
 }
 
 /** A deletion has a resourceVersion of its own: a watch that goes on from it is not told it again. */

@@ -9,11 +9,14 @@ import type { KubeTransport, Query } from '../kube/transport.ts';
 import { watchFrom } from '../kube/watch.ts';
 import { pathOf, pathOfKind, storedObject } from './kube-objects.ts';
 import { type Reading, readObject } from './object-reader.ts';
-import { normalRef } from './object-rules.ts';
+import { listedBy, normalRef } from './object-rules.ts';
 import type { GetOptions, ListOptions, ObjectList, ObjectProblem, WatchEvent, WatchOptions } from './store.ts';
 
-/** Whether a cache that knows all up to a revision, and this of the object, shows what was written. */
-export type Shows = (object: ObjectOf<Kind> | undefined, upTo: bigint) => boolean;
+/** Whether a cache that has this of the object shows what was done to it. */
+export type Shows = (object: ObjectOf<Kind> | undefined) => boolean;
+
+/** What a cache is to show: all up to a revision, or, where the answer had none, something of the object. */
+export type Written = bigint | Shows;
 
 export interface Reads {
   get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined>;
@@ -21,13 +24,16 @@ export interface Reads {
   watch<K extends Kind>(kind: K, options: WatchOptions): AsyncIterable<WatchEvent<K>>;
   /** Unreadable specs among what was read. */
   problems(): readonly ObjectProblem[];
+  /** What is known of an object without asking. */
+  known(kind: Kind, ref: ObjectRef): Reading | undefined;
   /** Something was written: what is read from now on shows it. */
-  wrote(kind: Kind, ref: ObjectRef, shows: Shows): void;
+  wrote(kind: Kind, ref: ObjectRef, written: Written): void;
   close(): Promise<void>;
 }
 
-export function readKubeObject(kind: Kind, raw: KubeObject): Reading {
-  return readObject(storedObject(kind, raw));
+/** @param known what was last read of it: what is the same is not judged again, nor kept twice */
+export function readKubeObject(kind: Kind, raw: KubeObject, known?: Reading): Reading {
+  return readObject(storedObject(kind, raw), known);
 }
 
 /** Which namespace is listed or watched; undefined: all. */
@@ -45,9 +51,14 @@ export class DirectReads implements Reads {
     this.#transport = transport;
   }
 
-  async get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
+  async get<K extends Kind>(
+    kind: K,
+    ref: ObjectRef,
+    { known }: GetOptions & { readonly known?: Reading | undefined } = {},
+  ): Promise<ObjectOf<K> | undefined> {
     try {
-      return this.#read<K>(kind, await this.#transport.json<KubeObject>({ method: 'GET', path: pathOf(kind, ref) }));
+      const found = await this.#transport.json<KubeObject>({ method: 'GET', path: pathOf(kind, ref) });
+      return this.#read<K>(kind, found, known);
     } catch (error) {
       if (!(error instanceof KubeStatusError) || error.code !== 404) throw error;
       this.#problems.delete(problemKey(kind, normalRef(kind, ref)));
@@ -55,10 +66,10 @@ export class DirectReads implements Reads {
     }
   }
 
-  async list<K extends Kind>(kind: K, { namespace, labels }: ListOptions): Promise<ObjectList<K>> {
-    const path = pathOfKind(kind, namespace);
-    const { items, resourceVersion } = await listAll(this.#transport, { path, query: selecting(labels) });
-    return { items: items.map((item) => this.#read<K>(kind, item)), resourceVersion };
+  async list<K extends Kind>(kind: K, options: ListOptions): Promise<ObjectList<K>> {
+    const path = pathOfKind(kind, options.namespace);
+    const { items, resourceVersion } = await listAll(this.#transport, { path, query: selecting(options.labels) });
+    return { items: items.map((item) => this.#read<K>(kind, item)).filter(listedBy(options)), resourceVersion };
   }
 
   async *watch<K extends Kind>(kind: K, { signal, ...options }: WatchOptions): AsyncGenerator<WatchEvent<K>> {
@@ -95,6 +106,10 @@ export class DirectReads implements Reads {
     return [...this.#problems.values()];
   }
 
+  known(): undefined {
+    return undefined;
+  }
+
   wrote(): void {
     // Each read asks the API server.
   }
@@ -103,8 +118,8 @@ export class DirectReads implements Reads {
     this.#ended.abort();
   }
 
-  #read<K extends Kind>(kind: Kind, raw: KubeObject): ObjectOf<K> {
-    const { object, problem } = readKubeObject(kind, raw);
+  #read<K extends Kind>(kind: Kind, raw: KubeObject, known?: Reading): ObjectOf<K> {
+    const { object, problem } = readKubeObject(kind, raw, known);
     const key = problemKey(kind, object.metadata);
     if (problem === undefined) this.#problems.delete(key);
     else this.#problems.set(key, problem);

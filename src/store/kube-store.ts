@@ -272,15 +272,13 @@ class KubeStore implements Store {
   }
 
   #written<K extends Kind>(kind: Kind, raw: KubeObject, dryRun: boolean | undefined): ObjectOf<K> {
-    const object = readKubeObject(kind, raw).object as ObjectOf<K>;
+    const object = readKubeObject(kind, raw, this.#reads.known(kind, raw.metadata)).object as ObjectOf<K>;
     if (dryRun === true) return object;
     const revision = BigInt(object.metadata.resourceVersion);
     const { deletionTimestamp, finalizers = [] } = object.metadata;
     // The last finalizer of a deleted object took it away: of that the answer has no revision.
     const isGone = deletionTimestamp !== undefined && finalizers.length === 0;
-    this.#reads.wrote(kind, object.metadata, (one, upTo) =>
-      isGone ? one?.metadata.uid !== object.metadata.uid : upTo >= revision,
-    );
+    this.#reads.wrote(kind, object.metadata, isGone ? (one) => one?.metadata.uid !== object.metadata.uid : revision);
     return object;
   }
 

@@ -112,6 +112,25 @@ function prune(node: unknown, same: () => boolean): void {
   }
 }
 
+/**
+ * JSON that is equal to `after`, made of what is the same in `before`: whoever holds both holds it once. Where all is
+ * the same it is `before` itself. Changes `after`, which is to be nobody else's.
+ */
+export function sharing<T>(before: unknown, after: T): T {
+  if (before === after) return before as T;
+  if (typeof before !== 'object' || typeof after !== 'object' || before === null || after === null) return after;
+  if (Array.isArray(before) !== Array.isArray(after)) return after;
+  const [old, fresh] = [before as Record<string, unknown>, after as Record<string, unknown>];
+  const keys = Object.keys(fresh);
+  let isSame = keys.length === Object.keys(old).length;
+  for (const key of keys) {
+    const one = sharing(Object.hasOwn(old, key) ? old[key] : undefined, fresh[key]);
+    if (one === undefined || one !== old[key]) isSame = false;
+    fresh[key] = one;
+  }
+  return isSame ? (before as T) : after;
+}
+
 /** A copy without what JSON cannot hold: `undefined` fields are absent. */
 export function plainJson(value: unknown): unknown {
   return value === undefined ? undefined : JSON.parse(JSON.stringify(value));

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { type Manifest, parseManifest, readSpec, validateUpdate } from '../api/admission.ts';
 import { ConflictError, ForbiddenError, InvalidObjectError, oneLine, quoteValue } from '../api/errors.ts';
-import { KIND_INFO, type SpecOf, type StatusOf } from '../api/kinds.ts';
+import { KIND_INFO, type ObjectOf, type SpecOf, type StatusOf } from '../api/kinds.ts';
 import {
   ANNOTATIONS,
   API_VERSION,
@@ -25,7 +25,7 @@ import {
 } from './merge.ts';
 import { readObject, refOf } from './object-reader.ts';
 import type { Declaration, StoredObject } from './object-table.ts';
-import type { ObjectPatch, Preconditions, WriteOptions } from './store.ts';
+import type { ListOptions, ObjectPatch, Preconditions, WriteOptions } from './store.ts';
 
 /** Whom a manifest means. */
 export function refOfManifest({ kind, metadata }: Manifest): ObjectRef {
@@ -37,6 +37,22 @@ export function refOfManifest({ kind, metadata }: Manifest): ObjectRef {
 /** The ref as stored: the default namespace filled in, none where the kind has none. */
 export function normalRef(kind: Kind, { namespace, name }: ObjectRef): ObjectRef {
   return isNamespaced(kind) ? { namespace: namespace ?? DEFAULT_NAMESPACE, name } : { name };
+}
+
+/** The Host that a VM names; undefined: none, or it is no VM. */
+export function hostNameOf({ kind, spec }: ObjectOf<Kind>): string | undefined {
+  return kind === 'VirtualMachine' ? spec.hostName : undefined;
+}
+
+/** Whether a list of these options has an object. */
+export function listedBy({ namespace, labels = {}, hostName }: ListOptions): (object: ObjectOf<Kind>) => boolean {
+  const wanted = Object.entries(labels);
+  return (object) => {
+    const { metadata } = object;
+    if (namespace !== undefined && metadata.namespace !== undefined && metadata.namespace !== namespace) return false;
+    if (hostName !== undefined && hostNameOf(object) !== hostName) return false;
+    return wanted.every(([key, value]) => metadata.labels?.[key] === value);
+  };
 }
 
 /** What a manifest asks for: the whole spec without defaults, and the part of it that is declared. */

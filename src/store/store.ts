@@ -36,6 +36,8 @@ export interface ListOptions {
   readonly namespace?: string | undefined;
   /** Equality of every named label. */
   readonly labels?: Readonly<Record<string, string>> | undefined;
+  /** VirtualMachines that name this Host. */
+  readonly hostName?: string | undefined;
 }
 
 export interface ObjectList<K extends Kind> {

@@ -1,7 +1,7 @@
 /** The Store contract over an ObjectTable. Where manifests stand beside it, they take part in each write as Sources. */
 import type { Manifest } from '../api/admission.ts';
 import { AlreadyExistsError, ConflictError, NotFoundError } from '../api/errors.ts';
-import { KIND_INFO, type ObjectOf, type StatusOf } from '../api/kinds.ts';
+import type { ObjectOf, StatusOf } from '../api/kinds.ts';
 import { KINDS, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
 import { ChangeFeed, type FeedTimes } from './change-feed.ts';
 import type { Database } from './database.ts';
@@ -13,6 +13,7 @@ import {
   asked,
   checkPreconditions,
   deleted,
+  listedBy,
   newObject,
   normalRef,
   patched,
@@ -89,14 +90,9 @@ export class TableStore implements Store {
   }
 
   async list<K extends Kind>(kind: K, options: ListOptions = {}): Promise<ObjectList<K>> {
-    const namespace = KIND_INFO[kind].namespaced ? options.namespace : undefined;
-    const labels = Object.entries(options.labels ?? {});
     return this.#db.read(() => ({
       resourceVersion: String(this.#table.revision()),
-      items: this.#cache
-        .objects(kind)
-        .filter(({ metadata }) => namespace === undefined || metadata.namespace === namespace)
-        .filter(({ metadata }) => labels.every(([key, value]) => metadata.labels?.[key] === value)),
+      items: this.#cache.objects(kind).filter(listedBy(options)),
     }));
   }
 

@@ -70,7 +70,9 @@ export class Place {
     const out = this.folder('built');
     symlinkSync(realpathSync(join(ROOT, 'node_modules')), join(this.root, 'node_modules'));
     const config = join(this.root, 'tsconfig.json');
-    const include = ['src', 'test/fakes', 'test/bench/memory-controller.ts'].map((path) => join(ROOT, path));
+    const programs = ['memory-controller.ts', 'simulated-hosts.ts', 'simulated-driver.ts'];
+    const beside = ['test/fakes', ...programs.map((name) => join('test/bench', name))];
+    const include = ['src', ...beside].map((path) => join(ROOT, path));
     const compilerOptions = { rootDir: ROOT, outDir: out, sourceMap: false, inlineSources: false };
     writeFileSync(config, JSON.stringify({ extends: join(ROOT, 'tsconfig.build.json'), compilerOptions, include }));
     execFileSync(join(ROOT, 'node_modules', '.bin', 'tsc'), ['-p', config], {

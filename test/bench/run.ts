@@ -9,6 +9,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { benchClusterRest, benchDensity, benchHandOver } from './density.ts';
 import { type Finding, verdictOf } from './figures.ts';
 import { benchLaunch } from './launch.ts';
 import { describeMachine, loadNow } from './machine.ts';
@@ -16,6 +17,7 @@ import { benchLook, benchSample } from './many.ts';
 import { benchMemory } from './memory.ts';
 import { Place } from './place.ts';
 import { lineOf, pageOf } from './report.ts';
+import { benchList, benchScale } from './scale.ts';
 import { benchSshCreate, benchSshHosts, benchSshInventory, benchSshKill, benchSshLook, benchSshSample } from './ssh.ts';
 import { benchGet, benchMcp } from './start-up.ts';
 import { benchIdle, benchKill } from './status.ts';
@@ -35,6 +37,11 @@ const BENCHES: Readonly<Record<string, (place: Place) => Promise<Finding[]>>> = 
   'ssh-kill': benchSshKill,
   'ssh-create': benchSshCreate,
   'ssh-hosts': benchSshHosts,
+  density: benchDensity,
+  'cluster-rest': benchClusterRest,
+  'hand-over': benchHandOver,
+  scale: (place) => benchScale(place),
+  list: (place) => benchList(place),
 };
 /** These share their machines; what comes after them has the host to itself again. */
 const SHARED: readonly (readonly string[])[] = [
@@ -50,6 +57,8 @@ const SHARED: readonly (readonly string[])[] = [
   ['ssh-kill'],
   ['ssh-create'],
   ['ssh-hosts'],
+  ['density', 'cluster-rest', 'hand-over'],
+  ['scale', 'list'],
 ];
 const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'performance.md');
 

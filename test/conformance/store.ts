@@ -123,6 +123,20 @@ export function describeStore(name: string, open: () => Promise<OpenStore>): voi
         expect(await names({ labels: { tier: 'web', zone: 'x' } })).toEqual(['a']);
       });
 
+      test('lists the VMs that name a Host, also one that was named later, until they are gone', async () => {
+        for (const name of ['c', 'a']) await store.create(vm(name, { hostName: 'rack-1' }));
+        await store.create(vm('b', { hostName: 'rack-2' }));
+        await store.create(vm('d'));
+        const names = async (options: object) =>
+          (await store.list('VirtualMachine', options)).items.map(({ metadata }) => metadata.name);
+        expect(await names({ hostName: 'rack-1' })).toEqual(['a', 'c']);
+        await store.patch('VirtualMachine', at('d'), { spec: { hostName: 'rack-1' } });
+        await store.delete('VirtualMachine', at('a'));
+        expect(await names({ hostName: 'rack-1' })).toEqual(['c', 'd']);
+        expect(await names({ hostName: 'rack-2' })).toEqual(['b']);
+        expect(await names({ hostName: 'rack-3' })).toEqual([]);
+      });
+
       test('what a reader was given cannot be changed under another reader', async () => {
         await store.create(vm('web-1', { disks: [{ name: 'root', size: '1Gi' }] }));
         const read = await store.get('VirtualMachine', at('web-1'));

@@ -49,10 +49,22 @@ describe('an action', () => {
   test('waits while as many as may are under way', async () => {
     await run(LAUNCH, never, 'a');
     await run(LAUNCH, never, 'b');
-    expect(runner.heldBack(served('c'), LAUNCH)).toEqual({ forMs: 100 });
+    expect(runner.heldBack(served('c'), LAUNCH)).toEqual({ forMs: 1_000, isTold: false });
     expect(runner.heldBack(served('c'), RESUME)).toBeUndefined();
     await run(RESUME, never, 'c');
-    expect(runner.heldBack(served('d'), RESUME)).toEqual({ forMs: 100 });
+    expect(runner.heldBack(served('d'), RESUME)).toEqual({ forMs: 1_000, isTold: false });
+  });
+
+  test('that waits for room is told when it waits long, and whoever waits longest is next', async () => {
+    for (const key of ['a', 'b']) await run(LAUNCH, never, key);
+    for (const key of ['c', 'd', 'e']) runner.heldBack(served(key), LAUNCH);
+    await clock.advance(2_999);
+    expect(runner.heldBack(served('d'), LAUNCH)?.isTold).toBe(false);
+    await clock.advance(1);
+    expect(runner.heldBack(served('d'), LAUNCH)?.isTold).toBe(true);
+    // Nothing is to be done for it any more.
+    runner.rest('c');
+    expect([runner.nextWaiting(), runner.nextWaiting(), runner.nextWaiting()]).toEqual(['d', 'e', undefined]);
   });
 });
 
@@ -78,7 +90,7 @@ describe('a failure', () => {
     expect(runner.heldBack(served(), NOTE)).toBeUndefined();
     expect(runner.heldBack(NEWER_SPEC, RESUME)).toBeUndefined();
     expect(runner.heldBack(NEXT_OF_THE_NAME, RESUME)).toBeUndefined();
-    expect(runner.heldBack(served(), RESUME)).toEqual({ forMs: 1_000 });
+    expect(runner.heldBack(served(), RESUME)).toEqual({ forMs: 1_000, isTold: true });
   });
 
   test('is history once nothing is to be done', async () => {

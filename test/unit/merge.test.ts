@@ -1,4 +1,5 @@
 /** The corners of how JSON values combine; the laws are in store-merge.test.ts. */
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   deepFreeze,
@@ -8,6 +9,7 @@ import {
   patchDeclared,
   plainJson,
   redeclare,
+  sharing,
   withoutDefaults,
 } from '../../src/store/merge.ts';
 
@@ -118,4 +120,51 @@ test('deepFreeze freezes everything below, and what is frozen already stays', ()
   const shallow = Object.freeze({ open: {} });
   expect(Object.isFrozen(deepFreeze(shallow).open)).toBe(false);
   expect(deepFreeze(null)).toBeNull();
+});
+
+describe('sharing', () => {
+  const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as unknown;
+
+  test('what is the same is what was there before, the rest is new', () => {
+    const before = deepFreeze({ kept: { list: [1, { a: 'b' }] }, changed: { one: { x: 1 }, two: 2 } });
+    const shared = sharing(before, { kept: json(before.kept), changed: { one: { x: 1 }, two: 3 } });
+    expect(shared).toEqual({ kept: before.kept, changed: { one: { x: 1 }, two: 3 } });
+    expect(shared.kept).toBe(before.kept);
+    expect(shared.changed.one).toBe(before.changed.one);
+    expect(sharing(before, json(before))).toBe(before);
+  });
+
+  test('a field or an entry more or less, another kind of value or nothing before is a difference', () => {
+    const cases: [unknown, unknown][] = [
+      [{ a: 1 }, { a: 1, b: 2 }],
+      [{ a: 1, b: 2 }, { a: 1 }],
+      [[1, 2], [1]],
+      [[1], [1, 2]],
+      [[], {}],
+      [{}, []],
+      [{ a: {} }, { a: null }],
+      [{ a: null }, { a: {} }],
+      [undefined, { a: 1 }],
+      [{ toString: 1 }, {}],
+      [{}, { toString: 1 }],
+    ];
+    for (const [before, after] of cases) {
+      const shared = sharing(deepFreeze(before), json(after));
+      expect(shared).toEqual(after);
+      expect(shared).not.toBe(before);
+    }
+  });
+
+  test('it is always equal to what it is made for, and leaves what was there before as it was', () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), fc.jsonValue(), (one, other) => {
+        const [before, after] = [
+          deepFreeze(json({ one, other, list: [one] })),
+          json({ one: other, other, list: [one, other] }),
+        ];
+        expect(sharing(before, json(after))).toEqual(after);
+        expect(before).toEqual(json({ one, other, list: [one] }));
+      }),
+    );
+  });
 });

@@ -42,3 +42,30 @@ test('a ref has a namespace only where there is one', () => {
   expect(refOf({ namespace: 'a', name: 'b' })).toStrictEqual({ namespace: 'a', name: 'b' });
   expect(refOf({ name: 'b' })).toStrictEqual({ name: 'b' });
 });
+
+test('what is the same as before is not kept twice, also where a reader fills in defaults', () => {
+  const status = { conditions: [{ type: 'Ready', status: 'True' }], pid: 1 };
+  const before = readObject({ ...stored({ architecture: 'x86_64', disks: [{ name: 'root', size: '1Gi' }] }), status });
+  const changed = { ...structuredClone(status), pid: 2 };
+  const spec = { architecture: 'x86_64', disks: [{ name: 'root', size: '1Gi' }] };
+  const after = readObject({ ...stored(spec), status: changed }, before);
+  expect(after.object.spec).toBe(before.object.spec);
+  expect(after.object.status).toEqual(changed);
+  expect((after.object.status as typeof status).conditions).toBe((before.object.status as typeof status).conditions);
+
+  const edited = readObject(
+    { ...stored({ ...structuredClone(spec), vcpus: 3 }), status: structuredClone(changed) },
+    after,
+  );
+  expect(edited.object.spec).toMatchObject({ vcpus: 3, memory: '2Gi', disks: [{ name: 'root', format: 'qcow2' }] });
+  expect(edited.object).toEqual(readObject({ ...stored({ ...spec, vcpus: 3 }), status: changed }).object);
+});
+
+test('a spec that cannot be read stays so until it is mended', () => {
+  const broken = () => stored({ architecture: 'vax' });
+  const first = readObject(broken());
+  const again = readObject(broken(), first);
+  expect(again.problem).toEqual(first.problem);
+  expect(again.object.spec).toEqual({ architecture: 'vax' });
+  expect(readObject(stored(), again)).toEqual(readObject(stored()));
+});
