@@ -100,6 +100,9 @@ class KindCache {
   #told: Told[] = [];
   /** Changes up to here are forgotten. */
   #compacted = -1n;
+  #upTo = 0n;
+  /** How often the cache went back in time: etcd was restored from a backup, and what was watched is no more. */
+  #restored = 0;
   #sorted: readonly Reading[] | undefined;
   #failure: unknown;
 
@@ -166,6 +169,7 @@ class KindCache {
       (namespace === undefined || metadata.namespace === undefined || metadata.namespace === namespace);
     // As the API server reads it.
     const isAny = resourceVersion === undefined || resourceVersion === '0';
+    const history = this.#restored;
     let at: bigint;
     try {
       await this.isCurrent();
@@ -180,7 +184,8 @@ class KindCache {
       yield { type: 'BOOKMARK', resourceVersion: String(at) };
     }
     while (!until.aborted) {
-      if (at < this.#compacted) throw new ExpiredError(`resourceVersion ${at} is older than the history`);
+      if (at < this.#compacted || history !== this.#restored)
+        throw new ExpiredError(`resourceVersion ${at} is not of this history, or older`);
       const now = BigInt(this.resourceVersion);
       const news = this.#told.filter(({ revision }) => revision > at).toSorted(byRevision);
       const mine = news.filter(({ object }) => wanted(object));
@@ -219,9 +224,16 @@ class KindCache {
 
   /** The cache has moved on as a whole: after each event, or after all that a list told. */
   #listed(): void {
-    if (this.#compacted < 0n) {
+    const upTo = BigInt(this.resourceVersion);
+    const isPast = upTo < this.#upTo;
+    this.#upTo = upTo;
+    if (isPast) {
+      this.#restored += 1;
+      this.#unseen.clear();
+    }
+    if (isPast || this.#compacted < 0n) {
       // What was before the first list is not known here.
-      this.#compacted = BigInt(this.resourceVersion);
+      this.#compacted = upTo;
       this.#told = [];
     }
     for (const [key, shows] of this.#unseen) if (this.#shows(key, shows)) this.#unseen.delete(key);
