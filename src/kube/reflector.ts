@@ -108,7 +108,9 @@ export class Reflector<T> {
 
   /** What a list shows, told as the changes that lead to it. */
   #replace(items: readonly KubeObject[], resourceVersion: string): void {
-    const listed = new Set(items.map(keyOfObject));
+    // In a past that etcd was restored to, a resourceVersion that is known may be another object's.
+    const isPast = BigInt(resourceVersion) < BigInt(this.#resourceVersion ?? 0);
+    const listed = new Set(isPast ? [] : items.map(keyOfObject));
     for (const key of [...this.#entries.keys()]) if (!listed.has(key)) this.#remove(key, resourceVersion);
     for (const item of items) this.#put(item);
     this.#moveTo(resourceVersion);

@@ -35,9 +35,10 @@ export class ChangeHistory {
     if (this.#changes.length > this.#length * SLACK) this.#drop(this.#changes.length - this.#length);
   }
 
-  /** Begins with this revision: nothing before it is known. */
+  /** Begins with this revision: nothing before it is known, and whoever followed it is told so. */
   forget(revision: bigint): void {
     this.#drop(this.#changes.length);
+    this.#first += 1;
     this.#compacted = revision;
   }
 

@@ -197,15 +197,13 @@ class KindCache {
       for (const { object } of first) yield { type: 'ADDED', object };
       yield { type: 'BOOKMARK', resourceVersion: String(at) };
     }
-    let known = at;
+    const begun = at;
     while (!until.aborted) {
-      const news = this.#history.from(place).filter(({ revision }) => revision > known);
+      const news = this.#history.from(place).filter(({ revision }) => revision > begun);
       const mine = news.filter(({ object }) => wanted(object));
       const now = this.#revision ?? at;
       const last = news.at(-1)?.revision ?? at;
       place = this.#history.end;
-      // From here on by place alone: revisions begin anew where etcd is restored.
-      known = -1n;
       for (const { type, object, revision } of mine)
         yield { type, object: type === 'DELETED' ? withRevision(object, revision) : object } as WatchEvent;
       const next = now > last ? now : last;
@@ -238,12 +236,18 @@ class KindCache {
 
   /** After each event, or after all that a list told. */
   #movedOn(): void {
-    const isFirst = this.#revision === undefined;
+    const before = this.#revision;
     this.#revision = BigInt(this.resourceVersion);
-    // What was before the first list is not known here.
-    if (isFirst) this.#history.forget(this.#revision);
+    if (before === undefined || this.#revision < before) this.#begunAt(this.#revision);
     for (const [key, shows] of this.#removed) if (shows(this.get(key)?.object)) this.#removed.delete(key);
     this.#wake();
+  }
+
+  /** What was before the first list is not known here; nor is what is no more since etcd was restored from a backup. */
+  #begunAt(revision: bigint): void {
+    this.#history.forget(revision);
+    this.#written = 0n;
+    this.#removed.clear();
   }
 
   #wake(): void {

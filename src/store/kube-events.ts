@@ -143,10 +143,11 @@ function eventOf(object: AnyObject, { reason, message }: News, instance: string)
   };
 }
 
+const STOPPERS = ['Stalled', 'DeletionBlocked'] as const;
 const TROUBLED: ReadonlySet<string> = new Set(['Failed', 'CrashLoopBackOff', 'Unknown']);
 
 function isTrouble({ kind, status }: AnyObject): boolean {
-  if (findCondition(status?.conditions, 'Stalled')?.status === 'True') return true;
+  if (STOPPERS.some((type) => findCondition(status?.conditions, type)?.status === 'True')) return true;
   if (kind === 'Host') return findCondition(status?.conditions, 'Ready')?.status !== 'True';
   return TROUBLED.has((status as { phase?: string } | undefined)?.phase ?? '');
 }

@@ -207,3 +207,74 @@ test('credentials of an exec plugin that no longer count are fetched anew', { ti
     for (const end of ends.reverse()) await end();
   }
 });
+
+/** What one who follows through a way of his own knows in the end is what the server has. */
+async function catchesUp(store: Store, followed: Map<string, string>): Promise<void> {
+  const direct = await openKubeStore({ transport: transportTo(file.cluster.kubeconfig), fieldManager: 'test' });
+  try {
+    await until(
+      'the cache and whoever follows know all',
+      async () => [await versions(direct), await versions(store), [...followed.values()].sort()],
+      ([theirs = [], ours = [], told = []]) =>
+        JSON.stringify(ours) === JSON.stringify(theirs) &&
+        JSON.stringify(told) === JSON.stringify(theirs.map((one) => one.split(' ')[2]).sort()),
+    );
+  } finally {
+    await direct.close();
+  }
+}
+
+test('etcd compacted while nothing was heard: all is listed again', { timeout: 120_000 }, async () => {
+  const ends: (() => Promise<void>)[] = [];
+  const abort = new AbortController();
+  try {
+    const proxy = await FaultyProxy.start((work) => ends.push(work), file.cluster);
+    const through = file.cluster.writeKubeconfig('compacted.kubeconfig', { token: 'none' }, 'default', {
+      server: proxy.server,
+      'insecure-skip-tls-verify': true,
+    });
+    const store = await storeOn(transportTo(through), true, ends);
+    const followed = follow(store, abort.signal);
+    await file.cluster.kubectl(['create', '-f', '-'], JSON.stringify(manifest('goes')));
+    await catchesUp(store, followed);
+    proxy.failWatches('freeze');
+    await file.cluster.kubectl(['delete', 'qhost', 'goes']);
+    await file.cluster.kubectl(['create', '-f', '-'], JSON.stringify(manifest('comes')));
+    await file.cluster.forgetHistory();
+    proxy.heal();
+    await catchesUp(store, followed);
+    expect([followed.has('goes'), followed.has('comes')]).toEqual([false, true]);
+  } finally {
+    abort.abort();
+    for (const end of ends.reverse()) await end();
+  }
+});
+
+test('etcd restored from a backup: what is written in the other history is told at once', {
+  timeout: 120_000,
+}, async () => {
+  const ends: (() => Promise<void>)[] = [];
+  const abort = new AbortController();
+  try {
+    const store = await storeOn(transportTo(file.cluster.kubeconfig), true, ends);
+    const followed = follow(store, abort.signal);
+    await store.apply(manifest('stays'));
+    const backup = await file.cluster.backUp('etcd-backup');
+    for (let turn = 0; turn < 50; turn += 1)
+      await file.cluster.kubectl(['label', 'qhost', 'stays', `turn=${turn}`, '--overwrite']);
+    await file.cluster.kubectl(['create', '-f', '-'], JSON.stringify(manifest('forgotten')));
+    await catchesUp(store, followed);
+    const before = BigInt(followed.get('forgotten') ?? 0);
+    await file.cluster.restore(backup);
+    await catchesUp(store, followed);
+    await file.cluster.kubectl(['label', 'qhost', 'stays', 'turn=another']);
+    await catchesUp(store, followed);
+    // It did not wait for the revisions to come to where they were.
+    expect(BigInt(followed.get('stays') ?? 0) < before).toBe(true);
+    expect(followed.has('forgotten')).toBe(false);
+    expect((await store.get('Host', { name: 'stays' }))?.metadata.labels?.['turn']).toBe('another');
+  } finally {
+    abort.abort();
+    for (const end of ends.reverse()) await end();
+  }
+});

@@ -34,7 +34,9 @@ test('a reader that was left behind by the history is told so, and one that was 
 test('nothing is known from before it begins', () => {
   const history = new ChangeHistory(10);
   history.add(change(4));
+  const place = history.end;
   history.forget(20n);
+  expect(() => history.from(place)).toThrow(ExpiredError);
   expect(() => history.placeAfter(19n)).toThrow(ExpiredError);
   history.add(change(21));
   expect(revisions(history.from(history.placeAfter(20n)))).toEqual([21]);

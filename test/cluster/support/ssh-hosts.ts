@@ -6,9 +6,14 @@ import type { TestCluster } from './test-cluster.ts';
 
 const SECRET = 'key';
 
-/** Starts sshd, and keeps its key in a Secret of the operator's namespace. @returns what makes Hosts of it */
-export async function sshHosts(onFinished: OnFinished, cluster: TestCluster, root: string) {
-  const sshd = await Sshd.start(onFinished, { config: ['MaxStartups 100', `SetEnv HOME=${root}`] });
+/**
+ * Starts sshd, and keeps its key in a Secret of the operator's namespace.
+ * @param path the PATH of scripts there
+ * @returns what makes Hosts of it
+ */
+export async function sshHosts(onFinished: OnFinished, cluster: TestCluster, root: string, path?: string) {
+  const environment = path === undefined ? '' : ` PATH=${path}`;
+  const sshd = await Sshd.start(onFinished, { config: ['MaxStartups 100', `SetEnv HOME=${root}${environment}`] });
   await cluster.kubectl(['create', 'secret', 'generic', SECRET, `--from-file=ssh-privatekey=${sshd.identity}`]);
   return (name: string, vmDir: string) => ({
     apiVersion: API_VERSION,

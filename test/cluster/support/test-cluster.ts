@@ -1,7 +1,7 @@
 /** A Kubernetes API server with its etcd, on free ports of the loopback, and kubectl and helm for it. */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -198,6 +198,33 @@ export class TestCluster {
     });
     if (!answer.ok) throw new Error(`etcd: ${await answer.text()}`);
     await this.killApiServer();
+    await this.startApiServer();
+    await this.untilServed();
+  }
+
+  /** What etcd holds, copied while it is stopped. @returns the folder */
+  async backUp(name: string): Promise<string> {
+    await this.#stopAll();
+    cpSync(this.path('etcd'), this.path(name), { recursive: true });
+    await this.#startAll();
+    return this.path(name);
+  }
+
+  /** The past as a backup has it, and an API server that knows of nothing else. */
+  async restore(backup: string): Promise<void> {
+    await this.#stopAll();
+    rmSync(this.path('etcd'), { recursive: true });
+    cpSync(backup, this.path('etcd'), { recursive: true });
+    await this.#startAll();
+  }
+
+  async #stopAll(): Promise<void> {
+    await this.killApiServer();
+    await end(this.#etcd);
+  }
+
+  async #startAll(): Promise<void> {
+    await this.startEtcd();
     await this.startApiServer();
     await this.untilServed();
   }
