@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { ReplaySubject, Subscription } from 'rxjs';
 import { messageOf } from './api/errors.ts';
 import { OPERATOR_NAMESPACE } from './api/host-ssh.ts';
-import { KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
+import { type ApiServer, KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
 import { driveHosts, type LoopPlace } from './drive-hosts.ts';
 import { configFolder, version } from './installation.ts';
+import { AccessReviews, type ResourceAttributes } from './kube/access-reviews.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
 import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
@@ -15,9 +16,11 @@ import type { ControllerEvent } from './reconcile/loop-event.ts';
 import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
+import { CheckedStore } from './store/checked-store.ts';
 import { EventRecorder } from './store/kube-events.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
+import type { Store } from './store/store.ts';
 
 /** As managedFields show them: what the operator sees and does, and what people and models want. */
 const FIELD_MANAGERS = { operator: 'qemu-operator', command: 'qemu-operator-cli' };
@@ -46,6 +49,7 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     apiServer: {
       reach: (signal) => uidOfCluster(transport, signal),
       requests: () => transport.requests(),
+      userOf: usersOf(transport, store.writingAs(FIELD_MANAGERS.command)),
     },
     shellFor: (host) => shells.of(host),
     tryLogin: (attempt) => shells.attempt(attempt),
@@ -57,6 +61,21 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
       if (loop instanceof OperatorLoop) await loop.leave();
       await store.close();
     },
+  };
+}
+
+/** What a token must have been issued for, to be shown to the operator. One for the API server is refused. */
+const AUDIENCE = 'qemu-operator';
+
+/** The operator acts for its users as far as each of them could act. */
+function usersOf(transport: KubeTransport, store: Store): ApiServer['userOf'] {
+  const reviews = new AccessReviews(transport, AUDIENCE);
+  return async (token) => {
+    const user = await reviews.userOf(token);
+    if (user === undefined) return undefined;
+    const { username, uid = '' } = user;
+    const rights = { username, allows: (what: ResourceAttributes) => reviews.allows(user, what) };
+    return { username, uid, store: new CheckedStore(store, rights) };
   };
 }
 
