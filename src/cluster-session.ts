@@ -7,8 +7,8 @@ import { OPERATOR_NAMESPACE } from './api/host-ssh.ts';
 import { type ApiServer, KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
 import { driveHosts, type LoopPlace } from './drive-hosts.ts';
 import { configFolder, version } from './installation.ts';
-import { AccessReviews, type ResourceAttributes } from './kube/access-reviews.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
+import { KubeUsers, type ResourceAttributes } from './kube/kube-users.ts';
 import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
 import { changes } from './reconcile/changes.ts';
@@ -69,12 +69,12 @@ const AUDIENCE = 'qemu-operator';
 
 /** The operator acts for its users as far as each of them could act. */
 function usersOf(transport: KubeTransport, store: Store): ApiServer['userOf'] {
-  const reviews = new AccessReviews(transport, AUDIENCE);
+  const users = new KubeUsers(transport, AUDIENCE);
   return async (token) => {
-    const user = await reviews.userOf(token);
+    const user = await users.userOf(token);
     if (user === undefined) return undefined;
     const { username, uid = '' } = user;
-    const rights = { username, allows: (what: ResourceAttributes) => reviews.allows(user, what) };
+    const rights = { username, allows: (what: ResourceAttributes) => users.allows(user, what) };
     return { username, uid, store: new CheckedStore(store, rights) };
   };
 }

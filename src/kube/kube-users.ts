@@ -44,7 +44,7 @@ const MAX_REVIEWS = 32;
 /** No token of Kubernetes or of an OIDC provider is longer. */
 const MAX_TOKEN = 16_384;
 
-export class AccessReviews {
+export class KubeUsers {
   readonly #transport: KubeTransport;
   readonly #audience: string;
   readonly #users = new Memory<KubeUser | undefined>();
