@@ -8,13 +8,12 @@ export type { McpCall, McpCaller } from './http-session.ts';
 
 export interface HttpSessionsOptions extends Omit<SessionPlace, 'looks'> {
   readonly loop: Loop;
-  /** How long a session nobody uses is kept; default 10 min. */
-  readonly idleMs?: number;
 }
 
 /** Most clients never end a session: the one that the user has not used for longest makes room. */
 const MAX_OF_ONE_USER = 16;
 const MAX_SESSIONS = 256;
+/** How long one that nobody uses is kept. */
 const IDLE_MS = 600_000;
 /** How often open streams are asked about. */
 const RECHECK_MS = 10_000;
@@ -27,15 +26,13 @@ const NO_SESSION = -32001;
 
 export class HttpSessions {
   readonly #place: SessionPlace;
-  readonly #idleMs: number;
   readonly #sessions = new Set<HttpSession>();
   readonly #timer: NodeJS.Timeout;
   #ended = false;
 
-  constructor({ loop, idleMs = IDLE_MS, ...place }: HttpSessionsOptions) {
+  constructor({ loop, ...place }: HttpSessionsOptions) {
     this.#place = { ...place, looks: new Looks(loop) };
-    this.#idleMs = idleMs;
-    this.#timer = setInterval(() => void this.#tidy(), Math.min(RECHECK_MS, idleMs)).unref();
+    this.#timer = setInterval(() => void this.#tidy(), RECHECK_MS).unref();
   }
 
   /** Answers one request to the endpoint, whatever its method. */
@@ -85,7 +82,7 @@ export class HttpSessions {
     const tidied = [...this.#sessions].map(async (session) => {
       const { idleSince } = session;
       if (idleSince === undefined) await session.recheck(MAX_UNKNOWN_MS);
-      else if (performance.now() - idleSince > this.#idleMs) await session.end();
+      else if (performance.now() - idleSince > IDLE_MS) await session.end();
     });
     for (const one of await Promise.allSettled(tidied))
       if (one.status === 'rejected') this.#place.log(`mcp: ${messageOf(one.reason)}`);

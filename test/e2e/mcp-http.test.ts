@@ -321,7 +321,7 @@ describe('answers of the protocol', () => {
       /version/,
     ],
     ['a second initialize', async () => message(INITIALIZE, await session()), 400, /already initialized/],
-  ])('%s', async (what, words, status, text) => {
+  ])('%s: answered as the specification has it', async (what, words, status, text) => {
     const answer = await curl(address, await words(), what === 'another path' ? '/' : '/mcp');
     expect(answer).toMatchObject({ status, text: expect.stringMatching(text) });
     expect(answer.text).not.toMatch(/node_modules|\.ts:|\.js:/);
