@@ -25,7 +25,11 @@ export async function openMcpOverHttp(session: Session, options: McpDoorOptions)
   });
   const admit = files === undefined ? usersOfCluster(session, apiServer as ApiServer) : ownersOfTokens(session, files);
   const door = await openMcpDoor(options.bind, { sessions, admit, names: options.names });
-  return { ...door, tokenFiles: files === undefined ? [] : TOKEN_ROLES.map((role) => files.path(role)) };
+  return {
+    ...door,
+    tokenFiles: files === undefined ? [] : TOKEN_ROLES.map((role) => files.path(role)),
+    endSessions: () => sessions.close(),
+  };
 }
 
 /** Replicas share the hosts: what one of them has seen says nothing of the others', and the objects say it all. */

@@ -28,6 +28,8 @@ export interface McpDoorOptions {
 export interface McpDoor extends Door {
   /** Where the tokens of its clients lie; none in a cluster, whose API server knows its users. */
   readonly tokenFiles: readonly string[];
+  /** No call works with the store any more when this resolves. */
+  endSessions(): Promise<void>;
 }
 
 export interface Context {

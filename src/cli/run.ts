@@ -15,7 +15,16 @@ import {
   type McpDoor,
   withSession,
 } from './context.ts';
-import { keysOfProblem, LOG_LEVELS, type Log, type LogFormat, type LogLevel, logEvent, logTo } from './run-log.ts';
+import {
+  keysOfProblem,
+  LOG_LEVELS,
+  type Log,
+  type LogFormat,
+  type LogLevel,
+  logCall,
+  logEvent,
+  logTo,
+} from './run-log.ts';
 import { KUBERNETES, type Session } from './session.ts';
 
 const METRICS = '--metrics-bind-address';
@@ -87,13 +96,14 @@ async function run(context: Context, options: RunOptions): Promise<void> {
       async (session) => {
         doors.push(...(await openDoors(context, session, { ...options, loopState: () => state }, log)));
         const mcp = await openMcpDoor(context, session, options, log);
+        if (mcp !== undefined) doors.push(mcp);
         try {
           await drive(context, session, log, (now) => {
             state = now;
           });
         } finally {
-          // First: what its clients began to read or watch is ended while there is a store.
-          await mcp?.close();
+          // While there is a store: what a call made for itself is taken back.
+          await mcp?.endSessions();
         }
       },
       'run',
@@ -131,7 +141,7 @@ async function openMcpDoor(
   const door = await context.openMcpDoor(session, {
     bind,
     names: mcpAllowedHost,
-    told: ({ asked, ...call }) => log.info({ ...call, ...asked }, 'MCP call'),
+    told: (call) => logCall(log, call),
     log: (message) => log.warn({ message }, 'MCP'),
   });
   log.info({ flag: door.flag, address: door.address }, 'serving');

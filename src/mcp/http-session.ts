@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Server } from '@modelcontextprotocol/sdk/server/index.js';
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
@@ -43,6 +44,8 @@ export interface SessionPlace extends ServerPlace {
 const MAX_BODY = 256 * 1024;
 /** A call that waits or samples longer ends, and the client calls again. */
 const MAX_CALL_MS = 3_600_000;
+/** What a call has made for itself it takes back. */
+const ENDING_MS = 1_000;
 
 /** What one HTTP request carries, from its door to the calls in it. */
 interface Exchange {
@@ -134,9 +137,9 @@ export class HttpSession {
   /** What is under way is told to stop, and has had its moment when this resolves. */
   async end(): Promise<void> {
     this.#ending.abort(new Error('the session has ended'));
-    const calls = [...this.#calls];
+    const calls = Promise.allSettled([...this.#calls]);
     await this.#server.close();
-    await Promise.allSettled(calls);
+    await Promise.race([calls, sleep(ENDING_MS, undefined, { ref: false })]);
   }
 
   async #during({ tool, args, extra }: CallAsked, work: CallWork): Promise<ToolResult> {

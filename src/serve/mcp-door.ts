@@ -24,18 +24,9 @@ const RETRY_SECONDS = '5';
 const BEARER = /^Bearer +([A-Za-z0-9._~+/-]+=*) *$/i;
 const CHALLENGE = 'Bearer realm="qemu-operator"';
 
-/**
- * Closing it ends the sessions, and with them what waits.
- * @throws DoorError
- */
-export async function openMcpDoor(bind: BindAddress, place: McpPlace): Promise<Door> {
-  const door = await openDoor(bind, (app) => addMcp(app, place));
-  return {
-    ...door,
-    close: async () => {
-      await Promise.all([place.sessions.close(), door.close()]);
-    },
-  };
+/** @throws DoorError */
+export function openMcpDoor(bind: BindAddress, place: McpPlace): Promise<Door> {
+  return openDoor(bind, (app) => addMcp(app, place));
 }
 
 function addMcp(app: Express, door: McpPlace): void {

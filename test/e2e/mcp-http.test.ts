@@ -432,5 +432,7 @@ describe('who leaves', () => {
     await streamEnded;
     await noMonitors();
     expect(pidOf(rig.vmDir, 'watched')).toBeDefined();
+    // Of all that clients did here nothing is a failure of the server.
+    expect(logOf(running).filter(({ msg }) => msg === 'MCP')).toEqual([]);
   });
 });
