@@ -146,12 +146,15 @@ export class HttpSession {
     const exchange = extra.authInfo?.extra?.['exchange'] as Exchange;
     exchange.calls += 1;
     const started = performance.now();
+    const over = new AbortController();
+    const timer = setTimeout(() => over.abort(new Error('the call has lasted an hour: call again')), MAX_CALL_MS);
     let outcome = 'Cancelled';
     try {
-      const result = await work(AbortSignal.any([exchange.gone, AbortSignal.timeout(MAX_CALL_MS)]));
+      const result = await work(AbortSignal.any([exchange.gone, over.signal]));
       outcome = outcomeOf(result);
       return result;
     } finally {
+      clearTimeout(timer);
       exchange.calls -= 1;
       const asked = askedFor(args, { host: 'host', namespace: 'namespace', name: 'name', action: 'action' });
       const ms = Math.round(performance.now() - started);

@@ -6,6 +6,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { HttpSessions, type McpCaller } from '../../src/mcp/http-sessions.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
 import { SecretFolder } from '../../src/store/secret-folder.ts';
+import type { Store } from '../../src/store/store.ts';
+import { makeBench } from './mcp-fakes.ts';
 
 const MINUTE = 60_000;
 const INITIALIZE = {
@@ -17,16 +19,18 @@ const LIST = { jsonrpc: '2.0', id: 2, method: 'tools/list' };
 let sessions: HttpSessions;
 let server: Server;
 let isStillIn: () => Promise<boolean>;
+let store: Store;
 
 function caller(name: string): McpCaller {
   const remotes = { secrets: new SecretFolder('/nowhere'), loginOf: async () => ({ port: 22, user: 'me' }) };
-  const rights = { store: createMemoryStore(), remotes, readOnly: false, noDelete: false };
+  const rights = { store, remotes, readOnly: false, noDelete: false };
   return { name, key: name, rights, isStillIn: () => isStillIn() };
 }
 
 beforeEach(async () => {
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
   isStillIn = async () => true;
+  store = createMemoryStore();
   sessions = new HttpSessions({
     ...{ version: '0', language: 'en', log: () => undefined, told: () => undefined },
     loop: { running: false, start: () => 'elsewhere', standBy: async () => undefined, onEvent: () => undefined },
@@ -132,6 +136,24 @@ test('of all users 256 are kept', async () => {
   expect((await ask(INITIALIZE, { user: 'late' })).status).toBe(429);
   await vi.advanceTimersByTimeAsync(11 * MINUTE);
   await open('late');
+});
+
+test('a call ends after an hour, and says so', async () => {
+  const bench = await makeBench();
+  await bench.addHost('localhost');
+  await bench.addVm('web', { seen: 'running' });
+  store = bench.store;
+  const session = await open();
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  const params = { name: 'monitor_vm_status', arguments: { name: 'web', count: 0 }, _meta: { progressToken: 'p' } };
+  const answer = await ask({ jsonrpc: '2.0', id: 3, method: 'tools/call', params }, { session });
+  const monitors = async () => (await store.list('VirtualMachineMonitor')).items.length;
+  while ((await monitors()) === 0) await new Promise((resolve) => setImmediate(resolve));
+  await vi.advanceTimersByTimeAsync(59 * MINUTE);
+  expect(await monitors()).toBe(1);
+  await vi.advanceTimersByTimeAsync(2 * MINUTE);
+  expect(await answer.text()).toContain('"message":"the call has lasted an hour: call again"');
+  expect(await monitors()).toBe(0);
 });
 
 test('the end of the server ends all of them', async () => {
