@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { ReplaySubject, Subscription } from 'rxjs';
 import { messageOf } from './api/errors.ts';
 import { OPERATOR_NAMESPACE } from './api/host-ssh.ts';
-import { KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
+import { type ApiServer, KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
 import { driveHosts, type LoopPlace } from './drive-hosts.ts';
 import { configFolder, version } from './installation.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
+import { KubeUsers, type ResourceAttributes } from './kube/kube-users.ts';
 import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
 import { changes } from './reconcile/changes.ts';
@@ -15,10 +16,12 @@ import type { ControllerEvent } from './reconcile/loop-event.ts';
 import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
+import { CheckedStore } from './store/checked-store.ts';
 import { EventRecorder } from './store/kube-events.ts';
 import { KubeNamespaces } from './store/kube-namespaces.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
+import type { Store } from './store/store.ts';
 
 /** As managedFields show them: what the operator sees and does, and what people and models want. */
 const FIELD_MANAGERS = { operator: 'qemu-operator', command: 'qemu-operator-cli' };
@@ -48,6 +51,7 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     apiServer: {
       reach: (signal) => uidOfCluster(transport, signal),
       requests: () => transport.requests(),
+      userOf: usersOf(transport, store.writingAs(FIELD_MANAGERS.command)),
     },
     shellFor: (host) => shells.of(host),
     tryLogin: (attempt) => shells.attempt(attempt),
@@ -60,6 +64,21 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
       await namespaces.close();
       await store.close();
     },
+  };
+}
+
+/** What a token must have been issued for, to be shown to the operator. One for the API server is refused. */
+const AUDIENCE = 'qemu-operator';
+
+/** The operator acts for its users as far as each of them could act. */
+function usersOf(transport: KubeTransport, store: Store): ApiServer['userOf'] {
+  const users = new KubeUsers(transport, AUDIENCE);
+  return async (token) => {
+    const user = await users.userOf(token);
+    if (user === undefined) return undefined;
+    const { username, uid = '' } = user;
+    const rights = { username, allows: (what: ResourceAttributes) => users.allows(user, what) };
+    return { username, uid, store: new CheckedStore(store, rights) };
   };
 }
 

@@ -70,6 +70,7 @@ const context: Context = {
     const onEvent = loop.onEvent.bind(loop);
     return openDoors({ store, reach, requests, onEvent, loopState: doors.loopState, version: version() }, doors);
   },
+  openMcpDoor: async (session, options) => (await import('./mcp-over-http.ts')).openMcpOverHttp(session, options),
   runProgram,
   stdin: process.stdin,
   stdout: process.stdout,

@@ -2,8 +2,9 @@
 import type { Readable, Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { RunProgram } from '../host/run-program.ts';
-import type { Door } from '../serve/door.ts';
+import type { BindAddress, Door } from '../serve/door.ts';
 import type { DoorAddresses, LoopState } from '../serve/doors.ts';
+import type { McpCall } from '../serve/mcp-door.ts';
 import { InterruptedError } from './exit-codes.ts';
 import type { GlobalOptions, LoopRole, Machine, OpenSession, Session, SessionOptions } from './session.ts';
 
@@ -16,6 +17,21 @@ export interface DoorOptions extends DoorAddresses {
   readonly loopState: () => LoopState;
 }
 
+export interface McpDoorOptions {
+  readonly bind: BindAddress;
+  /** Names by which clients reach it, besides addresses and localhost. */
+  readonly names: readonly string[];
+  readonly told: (call: McpCall) => void;
+  readonly log: (line: string) => void;
+}
+
+export interface McpDoor extends Door {
+  /** Where the tokens of its clients lie; none in a cluster, whose API server knows its users. */
+  readonly tokenFiles: readonly string[];
+  /** No call works with the store any more when this resolves. */
+  endSessions(): Promise<void>;
+}
+
 export interface Context {
   readonly openSession: OpenSession;
   /** The namespace of the objects where -n does not say it; undefined: `default`. */
@@ -25,6 +41,8 @@ export interface Context {
   readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
   /** Answers probes and Prometheus from now on. Fails where an address cannot be had; then nothing is open. */
   readonly openDoors: (session: Session, options: DoorOptions) => Promise<readonly Door[]>;
+  /** Serves the MCP tools over HTTP from now on. Fails where the address or the tokens cannot be had. */
+  readonly openMcpDoor: (session: Session, options: McpDoorOptions) => Promise<McpDoor>;
   /** For an editor and for the script that builds the sample guest. */
   readonly runProgram: RunProgram;
   readonly stdin: Readable & { readonly isTTY?: boolean; readonly isRaw?: boolean; setRawMode?(raw: boolean): unknown };

@@ -1,6 +1,7 @@
 /** The lines of `run` on stderr. Each that is about an object has the keys of Kubernetes' components: kind, namespace, name. */
 import { pino } from 'pino';
 import type { ControllerEvent } from '../reconcile/loop-event.ts';
+import type { McpCall } from '../serve/mcp-door.ts';
 import type { ObjectProblem, SourceProblem } from '../store/store.ts';
 import type { Context } from './context.ts';
 
@@ -33,6 +34,11 @@ export function logEvent(log: Log, event: ControllerEvent): void {
   }
 }
 
+/** Who did what over MCP: the API server's audit log knows the operator alone. */
+export function logCall(log: Log, { asked, ...call }: McpCall): void {
+  log.info({ ...call, ...asked, ...(asked['name'] !== undefined && { kind: 'VirtualMachine' }) }, 'MCP call');
+}
+
 /** Of a VM its own keys and its host; of a whole host those of the Host; of nothing none. */
 function keysOf({ host, vm = '*' }: { readonly host: string; readonly vm?: string }): object {
   const [namespace, name] = vm.split('/');
@@ -51,9 +57,10 @@ const LEVEL_WORDS: Readonly<Record<number, string>> = { 20: 'DEBUG', 30: 'INFO',
 
 /** One line of JSON as a line for people: `INFO acting VirtualMachine default/web-1 host=rack1 action=launch`. */
 function asText(line: string): string {
-  const { level, time, msg, kind, namespace, name, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  const { level, time, msg, kind, ...all } = JSON.parse(line) as Record<string, unknown>;
+  const { namespace, name, ...others } = all;
   const object = kind === undefined ? [] : [`${kind} ${namespace === undefined ? name : `${namespace}/${name}`}`];
-  const rest = Object.entries(fields).map(([key, value]) => `${key}=${shown(value)}`);
+  const rest = Object.entries(kind === undefined ? all : others).map(([key, value]) => `${key}=${shown(value)}`);
   return [String(time), LEVEL_WORDS[Number(level)] ?? String(level), String(msg), ...object, ...rest].join(' ');
 }
 

@@ -6,12 +6,32 @@ import type { Door } from '../serve/door.ts';
 import type { LoopState } from '../serve/doors.ts';
 import type { ObjectProblem, SourceProblem, Store } from '../store/store.ts';
 import { parseBindAddress } from './bind-address.ts';
-import { type Context, type Declare, type DoorOptions, examples, type Globals, withSession } from './context.ts';
-import { keysOfProblem, LOG_LEVELS, type Log, type LogFormat, type LogLevel, logEvent, logTo } from './run-log.ts';
+import {
+  type Context,
+  type Declare,
+  type DoorOptions,
+  examples,
+  type Globals,
+  type McpDoor,
+  withSession,
+} from './context.ts';
+import {
+  keysOfProblem,
+  LOG_LEVELS,
+  type Log,
+  type LogFormat,
+  type LogLevel,
+  logCall,
+  logEvent,
+  logTo,
+} from './run-log.ts';
 import { KUBERNETES, type Session } from './session.ts';
 
 const METRICS = '--metrics-bind-address';
 const HEALTH = '--health-probe-bind-address';
+const MCP = '--mcp-bind-address';
+/** Of one box: whoever is meant to reach it from elsewhere is said so. */
+const LOOPBACK = '127.0.0.1';
 
 /** Of a pod, whose ports nobody else has, as controller-runtime's projects have them. */
 const IN_CLUSTER = { metrics: ':8080', health: ':8081' };
@@ -23,6 +43,8 @@ interface RunOptions extends Globals {
   readonly allowLocalHost?: boolean;
   readonly metricsBindAddress?: string;
   readonly healthProbeBindAddress?: string;
+  readonly mcpBindAddress?: string;
+  readonly mcpAllowedHost?: readonly string[];
 }
 
 export const declareRun: Declare = (command, context) => {
@@ -43,6 +65,11 @@ export const declareRun: Declare = (command, context) => {
       `where probes find /healthz and /readyz; 0: nowhere (default: 0, in a cluster ${IN_CLUSTER.health})`,
     )
     .option(
+      `${MCP} <address>`,
+      'where MCP clients with a token find /mcp; without a host the loopback, in a cluster every address (default: 0, nowhere)',
+    )
+    .option('--mcp-allowed-host <name...>', 'a name by which they reach it, besides addresses and localhost')
+    .option(
       '--operator-namespace <name>',
       'in a cluster: where the credentials of Hosts are kept (default: the namespace of the context)',
     )
@@ -52,6 +79,7 @@ export const declareRun: Declare = (command, context) => {
     ['Run the controller until Ctrl-C; machines live on when it ends', 'run'],
     ['Run it for the objects of a cluster', 'run --store kubernetes'],
     ['With figures for a Prometheus on this machine', 'run --metrics-bind-address 127.0.0.1:8080'],
+    ['With the MCP tools for clients that show a token', 'run --mcp-bind-address 127.0.0.1:8082'],
     ['A second one on the same store stands by, and takes over when the first ends', 'run --log-format json'],
   ]);
 };
@@ -67,9 +95,16 @@ async function run(context: Context, options: RunOptions): Promise<void> {
       options,
       async (session) => {
         doors.push(...(await openDoors(context, session, { ...options, loopState: () => state }, log)));
-        await drive(context, session, log, (now) => {
-          state = now;
-        });
+        const mcp = await openMcpDoor(context, session, options, log);
+        if (mcp !== undefined) doors.push(mcp);
+        try {
+          await drive(context, session, log, (now) => {
+            state = now;
+          });
+        } finally {
+          // While there is a store: what a call made for itself is taken back.
+          await mcp?.endSessions();
+        }
       },
       'run',
     );
@@ -92,6 +127,26 @@ async function openDoors(
   const doors = await context.openDoors(session, { metrics, health, loopState });
   for (const { flag, address } of doors) log.info({ flag, address }, 'serving');
   return doors;
+}
+
+async function openMcpDoor(
+  context: Context,
+  session: Session,
+  { mcpBindAddress = '0', mcpAllowedHost = [] }: RunOptions,
+  log: Log,
+): Promise<McpDoor | undefined> {
+  const address = parseBindAddress(MCP, mcpBindAddress);
+  if (address === undefined) return undefined;
+  const bind = session.storeName === KUBERNETES ? address : { host: LOOPBACK, ...address };
+  const door = await context.openMcpDoor(session, {
+    bind,
+    names: mcpAllowedHost,
+    told: (call) => logCall(log, call),
+    log: (message) => log.warn({ message }, 'MCP'),
+  });
+  log.info({ flag: door.flag, address: door.address }, 'serving');
+  for (const path of door.tokenFiles) log.info({ path }, 'clients of /mcp show the token in this file');
+  return door;
 }
 
 async function drive(

@@ -59,6 +59,16 @@ export interface ApiServer {
   reach(signal: AbortSignal): Promise<unknown>;
   /** What was asked so far, by method and HTTP status. */
   requests(): Iterable<{ readonly method: string; readonly code: string; readonly count: number }>;
+  /** Whose a bearer token for the operator is. Rejects where the API server does not say; undefined: nobody's. */
+  userOf(token: string): Promise<ClusterUser | undefined>;
+}
+
+export interface ClusterUser {
+  readonly username: string;
+  /** Of one that was deleted and made again another one. */
+  readonly uid: string;
+  /** The objects, under this user's rights. */
+  readonly store: Store;
 }
 
 /** This machine, whether it has a store or not. */

@@ -94,7 +94,8 @@ async function differing(context: ToolContext, host: Host, args: HostArguments):
   // Port 22 of this machine is what a careful caller may write out.
   if (ssh === undefined) return given.find((field) => field !== 'ssh_port' || args.ssh_port !== DEFAULT_PORT);
   const { secrets, loginOf } = context.remotes;
-  const secret = ssh.credentialsSecretRef?.name;
+  const isAsked = args.ssh_pwd !== undefined || args.ssh_key !== undefined;
+  const secret = isAsked ? ssh.credentialsSecretRef?.name : undefined;
   const kept = secret === undefined ? {} : await readCredentials(secrets, secret);
   const known = { ...(await loginOf(ssh)), kept };
   return given.find((field) => !sameAs(field, args, known));

@@ -11,7 +11,7 @@ import type { SecretStore, Store } from '../store/store.ts';
 import { firstVersion } from '../store/watching.ts';
 import { Refusal } from './envelope.ts';
 import type { HostArguments } from './hosts.ts';
-import { now } from './looks.ts';
+import { now, unlessForbidden } from './looks.ts';
 import { absolute, DEFAULT_PORT, requireSameLogin, type SshField } from './registered-hosts.ts';
 import type { ToolContext } from './tool.ts';
 
@@ -19,6 +19,8 @@ export interface Remotes {
   readonly secrets: SecretStore;
   /** Port and user of a login, as ~/.ssh/config has them where nothing is said. */
   readonly loginOf: (ssh: SshSpec) => Promise<{ readonly port: number; readonly user: string }>;
+  /** Which logins a call may name; absent: all. Over HTTP no path of a key: it would be one of the server's machine. */
+  readonly logins?: 'passwords' | 'none' | undefined;
   /** A first login; absent in a server that may make no Host. */
   readonly welcome?: ((attempt: Omit<Attempt, 'onNewKey'>, signal: AbortSignal) => Promise<Welcome>) | undefined;
 }
@@ -32,7 +34,8 @@ export async function noteUse(store: Store, { metadata }: Host): Promise<void> {
   const usedAt = metadata.annotations?.[ANNOTATIONS.lastUsedAt];
   if (usedAt === undefined || Date.now() - Date.parse(usedAt) < USED_EVERY_MS) return;
   const annotations = { [ANNOTATIONS.lastUsedAt]: now() };
-  await store.patch('Host', metadata, { metadata: { annotations } }, { uid: metadata.uid });
+  // Whoever may only see a Host does not prolong its life.
+  await unlessForbidden(store.patch('Host', metadata, { metadata: { annotations } }, { uid: metadata.uid }));
 }
 
 /** @throws Refusal where the machine is not reached, or does not let us in: then nothing is kept */

@@ -1,4 +1,4 @@
-/** The MCP server over stdio. The SDK stays behind this door. */
+/** The MCP server of one client, and how it is served over stdio. The SDK stays behind this door. */
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Server } from '@modelcontextprotocol/sdk/server/index.js';
@@ -24,20 +24,28 @@ import { listVms } from './tools/list-vms.ts';
 import { manageVm } from './tools/manage-vm.ts';
 import { monitorVmStatus } from './tools/monitor-vm-status.ts';
 
-export interface McpOptions {
+/** What the calls of one client may work with. */
+export interface ClientRights {
   readonly store: Store;
   readonly remotes: Remotes;
-  readonly loop: Loop;
-  readonly version: string;
   /** manage_vm is not listed, and refused when called all the same. */
   readonly readOnly: boolean;
   /** The action delete is refused. */
   readonly noDelete: boolean;
+}
+
+/** The same for all clients. */
+export interface ServerPlace {
+  readonly version: string;
   readonly language: Language;
-  readonly stdin: Readable;
-  readonly stdout: Writable;
   /** Lines for people; never on stdout. */
   readonly log: (line: string) => void;
+}
+
+export interface McpOptions extends ClientRights, ServerPlace {
+  readonly loop: Loop;
+  readonly stdin: Readable;
+  readonly stdout: Writable;
   /** SIGINT and SIGTERM end the server as the end of stdin does. */
   readonly signal: AbortSignal;
 }
@@ -55,7 +63,8 @@ export async function serveStdio(options: McpOptions): Promise<void> {
   const looks = new Looks(loop);
   await runLoop(options, ending.signal);
   const calls = new Set<Promise<unknown>>();
-  const server = serverOf(options, { looks, calls, ending: ending.signal });
+  const place = { ...options, looks, runsHere: loop.running };
+  const server = serverOf(place, { rights: () => options, calls, ending: ending.signal });
   server.onerror = (error) => log(`mcp: ${messageOf(error)}`);
   const ended = endOf(options);
   await server.connect(new StdioServerTransport(options.stdin, options.stdout));
@@ -87,44 +96,71 @@ function endOf({ stdin, stdout, signal }: McpOptions): Promise<void> {
   });
 }
 
-interface Around {
-  readonly looks: Looks;
+export type Extra = RequestHandlerExtra<ServerRequest, ServerNotification>;
+
+export interface Client {
+  /** Asked at each request: over HTTP each has its own credentials. */
+  readonly rights: () => ClientRights;
+  /** Calls under way. */
   readonly calls: Set<Promise<unknown>>;
   readonly ending: AbortSignal;
+  /** Around the work of each call; the signal ends it beside the others. */
+  readonly during?: ((call: CallAsked, work: CallWork) => Promise<ToolResult>) | undefined;
 }
 
-function serverOf(options: McpOptions, around: Around): Server {
-  const { readOnly, loop } = options;
+export interface CallAsked {
+  readonly tool: string;
+  readonly args: unknown;
+  readonly extra: Extra;
+}
+
+export type CallWork = (signal?: AbortSignal) => Promise<ToolResult>;
+
+/** A client that sends more at once waits for an answer first. */
+const MAX_CALLS = 64;
+
+export function serverOf(
+  place: ServerPlace & { readonly looks: Looks; readonly runsHere: boolean },
+  client: Client,
+): Server {
   const server = new Server(
-    { name: 'qemu-operator', title: 'qemu-operator', version: options.version },
-    { capabilities: { tools: {} }, instructions: instructions(loop.running) },
+    { name: 'qemu-operator', title: 'qemu-operator', version: place.version },
+    { capabilities: { tools: {} }, instructions: instructions(place.runsHere) },
   );
   server.setRequestHandler(ListToolsRequestSchema, () => ({
-    tools: TOOLS.filter(({ changes }) => !(readOnly && changes)).map(({ definition }) => ({ ...definition })),
+    tools: TOOLS.filter(({ changes }) => !(client.rights().readOnly && changes)).map(({ definition }) => ({
+      ...definition,
+    })),
   }));
   server.setRequestHandler(CallToolRequestSchema, ({ params }, extra) => {
     const tool = TOOLS.find(({ definition }) => definition.name === params.name);
     if (tool === undefined) {
       throw new McpError(ErrorCode.InvalidParams, `Unknown tool: ${oneLine(params.name, 64)}`);
     }
-    const call = answerCall(tool, params.arguments, options, { ...around, extra });
-    around.calls.add(call);
-    const forget = () => around.calls.delete(call);
+    if (client.calls.size >= MAX_CALLS)
+      throw new McpError(ErrorCode.InvalidRequest, `${MAX_CALLS} calls are under way: wait for one of them`);
+    const work: CallWork = (signal) => answerCall(tool, params.arguments, { place, client, extra, signal });
+    const asked = { tool: params.name, args: params.arguments, extra };
+    const call = client.during === undefined ? work() : client.during(asked, work);
+    client.calls.add(call);
+    const forget = () => client.calls.delete(call);
     call.then(forget, forget);
     return call;
   });
   return server;
 }
 
-type Extra = RequestHandlerExtra<ServerRequest, ServerNotification>;
+interface Answering {
+  readonly place: Pick<ServerPlace, 'language' | 'log'> & { readonly looks: Looks };
+  readonly client: Client;
+  readonly extra: Extra;
+  readonly signal?: AbortSignal | undefined;
+}
 
-function answerCall(
-  tool: Tool,
-  args: unknown,
-  options: McpOptions,
-  { extra, looks, ending }: Around & { readonly extra: Extra },
-): Promise<ToolResult> {
-  const { store, language, noDelete, log, readOnly, remotes } = options;
+function answerCall(tool: Tool, args: unknown, { place, client, extra, signal }: Answering): Promise<ToolResult> {
+  const { language, log, looks } = place;
+  const { store, noDelete, readOnly, remotes } = client.rights();
+  const ends = [extra.signal, client.ending, ...(signal === undefined ? [] : [signal])];
   const context: ToolContext = {
     store,
     language,
@@ -132,7 +168,7 @@ function answerCall(
     looks,
     remotes: readOnly ? { ...remotes, welcome: undefined } : remotes,
     say: sentencesFor(language),
-    signal: AbortSignal.any([extra.signal, ending]),
+    signal: AbortSignal.any(ends),
     progress: progressOf(extra, log),
   };
   return callTool(tool, args, context, { readOnly, log });

@@ -54,6 +54,8 @@ export interface Sentences {
   /** @param command changes it */
   loginDiffers(host: string, field: string, command: string): string;
   loginNeeded(field: string): string;
+  loginNotHere(): string;
+  keyNotHere(): string;
   keyUnreadable(why: string): string;
   notLetIn(address: string, why: string): string;
   hostNotReady(host: string, why: string): string;

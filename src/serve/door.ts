@@ -30,6 +30,8 @@ export class DoorError extends Error {
 }
 
 const CLOSING_MS = 2_000;
+/** Until a request is there whole. Its answer may take longer. */
+const REQUEST_MS = 10_000;
 
 /** @throws DoorError */
 export async function openDoor(bind: BindAddress, addRoutes: (app: Express) => void): Promise<Door> {
@@ -43,7 +45,7 @@ export async function openDoor(bind: BindAddress, addRoutes: (app: Express) => v
   addRoutes(app);
   app.use((_request, response) => void response.status(404).type('text').send('404 page not found\n'));
   app.use(failed);
-  const server = createServer(app);
+  const server = createServer({ requestTimeout: REQUEST_MS, connectionsCheckingInterval: REQUEST_MS / 2 }, app);
   try {
     server.listen({ port: bind.port, ...(bind.host !== undefined && { host: bind.host }) });
     await once(server, 'listening');

@@ -49,7 +49,7 @@ export interface KubeStoreOptions extends KubeCacheOptions {
 }
 
 /** A cluster is known on the hosts by the uid of its namespace kube-system, which lives as long as the cluster. */
-export async function openKubeStore(options: KubeStoreOptions): Promise<Store> {
+export async function openKubeStore(options: KubeStoreOptions): Promise<KubeStore> {
   return new KubeStore(await uidOfCluster(options.transport), options);
 }
 
@@ -64,17 +64,22 @@ export async function uidOfCluster(transport: KubeTransport, signal?: AbortSigna
   }
 }
 
-class KubeStore implements Store {
+export class KubeStore implements Store {
   readonly uid: string;
   readonly #transport: KubeTransport;
   readonly #reads: Reads;
   readonly #fieldManager: string;
 
-  constructor(uid: string, options: KubeStoreOptions) {
+  constructor(uid: string, options: KubeStoreOptions, reads?: Reads) {
     this.uid = uid;
     this.#transport = options.transport;
     this.#fieldManager = options.fieldManager;
-    this.#reads = options.cached === true ? new CachedReads(options) : new DirectReads(options.transport);
+    this.#reads = reads ?? (options.cached === true ? new CachedReads(options) : new DirectReads(options.transport));
+  }
+
+  /** The same store and cache for writes that are another's; it ends with this one. */
+  writingAs(fieldManager: string): Store {
+    return new KubeStore(this.uid, { transport: this.#transport, fieldManager }, this.#reads);
   }
 
   get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined> {

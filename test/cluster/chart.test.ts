@@ -131,6 +131,19 @@ interface Selecting {
   };
 }
 
+test.each([
+  [[], []],
+  [
+    ['--set', 'mcp.enabled=true'],
+    ['ClusterRole', 'ClusterRoleBinding', 'Service'],
+  ],
+])('MCP has a port and rights where it is enabled, and nothing otherwise: %j', async (words, kinds) => {
+  const text = await cluster.helm(['template', RELEASE, OPERATOR_CHART, ...words]);
+  const named = documents(text).filter(({ metadata }) => metadata.name === `${RELEASE}-mcp`);
+  expect(named.map(({ kind }) => kind).sort()).toEqual(kinds);
+  for (const word of ['tokenreviews', '--mcp-bind-address']) expect(text.includes(word)).toBe(kinds.length > 0);
+});
+
 test('what selects pods finds those of the operator and no others', async () => {
   const words = ['template', RELEASE, OPERATOR_CHART, ...valuesOf('everything-values.yaml')];
   const objects = documents(await cluster.helm(words)) as unknown as Selecting[];

@@ -95,7 +95,8 @@ export async function openMcp(place: Place, { flags = [], env = {} }: ServerOpti
   };
 }
 
-async function callTool(
+/** Text and structuredContent are the same, or it is a failure. */
+export async function callTool(
   client: Client,
   name: string,
   args: Record<string, unknown>,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { parseBindAddress } from '../../src/cli/bind-address.ts';
-import { keysOfProblem, logEvent, logTo } from '../../src/cli/run-log.ts';
+import { keysOfProblem, logCall, logEvent, logTo } from '../../src/cli/run-log.ts';
 import type { ControllerEvent } from '../../src/reconcile/loop-event.ts';
 
 function lines(format: 'json' | 'text', event: ControllerEvent): string[] {
@@ -91,3 +91,19 @@ test.each(['8080', ':', ':65536', '::1:80', 'http://a:80', '1.2.3.4', ':80 ', '-
     );
   },
 );
+
+test('a call over MCP has its user, and the VM that it named', () => {
+  const said: string[] = [];
+  const log = logTo(
+    { write: (line: string) => Boolean(said.push(line.replace(/^\S+Z /, ''))) } as never,
+    'text',
+    'info',
+  );
+  const call = { user: 'ann', tool: 'manage_vm', outcome: 'Forbidden', ms: 3 };
+  logCall(log, { ...call, asked: { name: 'web-1', namespace: 'team-a', action: 'stop' } });
+  logCall(log, { ...call, tool: 'list_vms', asked: { namespace: 'team-a' } });
+  expect(said).toEqual([
+    'INFO MCP call VirtualMachine team-a/web-1 user=ann tool=manage_vm outcome=Forbidden ms=3 action=stop\n',
+    'INFO MCP call user=ann tool=list_vms outcome=Forbidden ms=3 namespace=team-a\n',
+  ]);
+});

@@ -9,6 +9,10 @@
 {{- default $full .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
+{{- define "qemu-operator.mcpService" -}}
+{{ include "qemu-operator.fullname" . }}-mcp
+{{- end }}
+
 {{- define "qemu-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "qemu-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -50,7 +50,7 @@ export async function podTemplate(cluster: TestCluster): Promise<Pod> {
 }
 
 /** Ports of a pod are its own; those of this machine are not: free ones of the loopback instead. */
-const ADDRESS = /^(--(?:metrics|health-probe)-bind-address)=:\d+$/;
+const ADDRESS = /^(--(?:metrics|health-probe|mcp)-bind-address)=:\d+$/;
 
 /** A root file system that cannot be written, and what the kubelet mounts for a ServiceAccount; nobody else sees them. */
 const MOUNTS = `set -e
