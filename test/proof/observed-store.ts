@@ -36,6 +36,10 @@ export class ObservedStore implements Store {
     return this.#store.uid;
   }
 
+  hasNamespace(name: string): Promise<boolean> {
+    return this.#store.hasNamespace(name);
+  }
+
   get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
     const from = (store: Store) => store.get(kind, ref);
     return this.#hooks.read(`get ${kind}`, () => from(this.#store), from);
