@@ -16,8 +16,9 @@ import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
 import { EventRecorder } from './store/kube-events.ts';
+import { uidOfCluster } from './store/kube-identity.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
-import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
+import { openKubeStore } from './store/kube-store.ts';
 
 /** As managedFields show them: what the operator sees and does, and what people and models want. */
 const FIELD_MANAGERS = { operator: 'qemu-operator', command: 'qemu-operator-cli' };
@@ -65,7 +66,7 @@ const ELSEWHERE: LoopSupervisor = {
   running: false,
   start: () => 'elsewhere',
   whoRuns: () => 'service',
-  standBy: () => Promise.reject(new Error('only the operator runs the loop')),
+  standBy: (signal) => new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true })),
   onEvent: () => undefined,
 };
 

@@ -1,6 +1,7 @@
 /** From a tools/call to its result: who may call, every error in the one envelope, every call counted. */
 import { randomBytes } from 'node:crypto';
 import { ApiError, InvalidObjectError, messageOf, oneLine } from '../api/errors.ts';
+import { ANNOTATIONS } from '../api/meta.ts';
 import type { Sentences } from '../messages/sentences.ts';
 import { askedFor } from './arguments.ts';
 import { type Envelope, Refusal, refused, type ToolResult, toolResult } from './envelope.ts';
@@ -53,7 +54,10 @@ function refusalOf(
       case 'Conflict':
         return new Refusal(say.conflict(name), { code: 'Conflict' });
       case 'Forbidden':
-        return new Refusal(say.protectedVm(name), { code: 'Protected', field: 'name' });
+        // The annotation, or a right that the message names.
+        return error.message.includes(ANNOTATIONS.protected)
+          ? new Refusal(say.protectedVm(name), { code: 'Protected', field: 'name' })
+          : new Refusal(messageOf(error), { code: 'Forbidden' });
       case 'ServiceUnavailable':
         return new Refusal(say.storeUnavailable(messageOf(error)), { code: 'ServiceUnavailable' });
       default:

@@ -3,6 +3,7 @@
  * an earlier process wrote may be old; where this process runs the loop, its first pass makes it fresh.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ForbiddenError } from '../api/errors.ts';
 import { ANNOTATIONS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Store } from '../store/store.ts';
@@ -52,9 +53,17 @@ export class Looks {
   }
 }
 
-/** Asks for a look at a whole host. */
+/** Asks for a look at a whole host; who may not waits for the next one. */
 export async function askLookAtHost(store: Store, name: string): Promise<void> {
-  await store.patch('Host', { name }, { metadata: { annotations: { [ANNOTATIONS.lookRequestedAt]: now() } } });
+  const annotations = { [ANNOTATIONS.lookRequestedAt]: now() };
+  await unlessForbidden(store.patch('Host', { name }, { metadata: { annotations } }));
+}
+
+/** What helps where it may be done, and is not needed. */
+export async function unlessForbidden(work: Promise<unknown>): Promise<void> {
+  await work.catch((error: unknown) => {
+    if (!(error instanceof ForbiddenError)) throw error;
+  });
 }
 
 /** Asks for a look at one VM. */

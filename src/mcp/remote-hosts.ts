@@ -11,7 +11,7 @@ import type { SecretStore, Store } from '../store/store.ts';
 import { firstVersion } from '../store/watching.ts';
 import { Refusal } from './envelope.ts';
 import type { HostArguments } from './hosts.ts';
-import { now } from './looks.ts';
+import { now, unlessForbidden } from './looks.ts';
 import { absolute, DEFAULT_PORT, requireSameLogin, type SshField } from './registered-hosts.ts';
 import type { ToolContext } from './tool.ts';
 
@@ -32,7 +32,8 @@ export async function noteUse(store: Store, { metadata }: Host): Promise<void> {
   const usedAt = metadata.annotations?.[ANNOTATIONS.lastUsedAt];
   if (usedAt === undefined || Date.now() - Date.parse(usedAt) < USED_EVERY_MS) return;
   const annotations = { [ANNOTATIONS.lastUsedAt]: now() };
-  await store.patch('Host', metadata, { metadata: { annotations } }, { uid: metadata.uid });
+  // Whoever may only see a Host does not prolong its life.
+  await unlessForbidden(store.patch('Host', metadata, { metadata: { annotations } }, { uid: metadata.uid }));
 }
 
 /** @throws Refusal where the machine is not reached, or does not let us in: then nothing is kept */

@@ -33,6 +33,8 @@ export interface McpOptions {
   readonly readOnly: boolean;
   /** The action delete is refused. */
   readonly noDelete: boolean;
+  /** Of what a call makes without naming one; absent: `default`. */
+  readonly namespace?: string | undefined;
   readonly language: Language;
   readonly stdin: Readable;
   readonly stdout: Writable;
@@ -124,11 +126,12 @@ function answerCall(
   options: McpOptions,
   { extra, looks, ending }: Around & { readonly extra: Extra },
 ): Promise<ToolResult> {
-  const { store, language, noDelete, log, readOnly, remotes } = options;
+  const { store, language, noDelete, log, readOnly, remotes, namespace } = options;
   const context: ToolContext = {
     store,
     language,
     noDelete,
+    namespace,
     looks,
     remotes: readOnly ? { ...remotes, welcome: undefined } : remotes,
     say: sentencesFor(language),
@@ -157,5 +160,5 @@ function instructions(runsHere: boolean): string {
   const watching = runsHere
     ? ' This server itself runs the reconcile loop: VMs live on after it ends, but nobody watches or restarts them then.'
     : '';
-  return `Manages plain QEMU virtual machines on this machine. Call list_vms first to see names. manage_vm answers once the change was seen on the host; details.completed=false means it goes on without you. On an error, data.error says which argument to change and what to call next.${watching}`;
+  return `Manages plain QEMU virtual machines. Call list_vms first to see names. manage_vm answers once the change was seen on the host; details.completed=false means it goes on without you. On an error, data.error says which argument to change and what to call next.${watching}`;
 }
