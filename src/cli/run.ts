@@ -19,7 +19,6 @@ const IN_CLUSTER = { metrics: ':8080', health: ':8081' };
 interface RunOptions extends Globals {
   readonly logFormat?: LogFormat;
   readonly logLevel: LogLevel;
-  readonly operatorNamespace?: string;
   readonly allowLocalHost?: boolean;
   readonly metricsBindAddress?: string;
   readonly healthProbeBindAddress?: string;
@@ -41,10 +40,6 @@ export const declareRun: Declare = (command, context) => {
     .option(
       `${HEALTH} <address>`,
       `where probes find /healthz and /readyz; 0: nowhere (default: 0, in a cluster ${IN_CLUSTER.health})`,
-    )
-    .option(
-      '--operator-namespace <name>',
-      'in a cluster: where the credentials of Hosts are kept (default: the namespace of the context)',
     )
     .option('--allow-local-host', 'in a cluster: a Host may be the machine that the operator runs on')
     .action(async (_options, self: Command) => run(context, self.optsWithGlobals<RunOptions>()));
