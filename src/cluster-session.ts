@@ -18,9 +18,10 @@ import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
 import { CheckedStore } from './store/checked-store.ts';
 import { EventRecorder } from './store/kube-events.ts';
+import { uidOfCluster } from './store/kube-identity.ts';
 import { KubeNamespaces } from './store/kube-namespaces.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
-import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
+import { openKubeStore } from './store/kube-store.ts';
 import type { Store } from './store/store.ts';
 
 /** As managedFields show them: what the operator sees and does, and what people and models want. */
@@ -87,7 +88,7 @@ const ELSEWHERE: LoopSupervisor = {
   running: false,
   start: () => 'elsewhere',
   whoRuns: () => 'service',
-  standBy: () => Promise.reject(new Error('only the operator runs the loop')),
+  standBy: (signal) => new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true })),
   onEvent: () => undefined,
 };
 

@@ -74,7 +74,10 @@ export const machine: Machine = {
 /** Never the current folder: a command started elsewhere must find the same VMs. */
 function storeFolder({ store }: GlobalOptions): string {
   if (isInCluster({ store }))
-    throw new CliError(EXIT.usage, 'this is about a store in a folder, and not about a cluster: --store DIR');
+    throw new CliError(
+      EXIT.usage,
+      'this is about this machine and a store in a folder: --store DIR. How the machines of a cluster are, tell get qhost and describe qhost NAME',
+    );
   const named = store ?? process.env['QEMU_OPERATOR_STORE'];
   if (named !== undefined && named !== '') return resolve(named);
   if (process.getuid?.() === 0) return '/etc/qemu-operator';

@@ -60,6 +60,11 @@ export class StoreUnavailableError extends ApiError {
   readonly reason = 'ServiceUnavailable';
 }
 
+/** An object cannot be where there is no namespace for it. */
+export function namespaceMissing(name: string): NotFoundError {
+  return new NotFoundError(`namespace "${name}" does not exist: kubectl create namespace ${name}`);
+}
+
 export function issueSentence(issue: FieldIssue): string {
   return issue.value === undefined
     ? `${issue.field}: ${issue.message}`

@@ -9,6 +9,7 @@ import { DEFAULT_NAMESPACE, KINDS, type Kind } from '../api/meta.ts';
 import type { Store } from '../store/store.ts';
 import type { Context } from './context.ts';
 import { kindOf, parseTargets } from './resources.ts';
+import { type GlobalOptions, KUBERNETES } from './session.ts';
 
 export interface Candidate {
   readonly value: string;
@@ -188,7 +189,8 @@ async function targets(context: Context, typed: Typed, current: string): Promise
 }
 
 async function names(context: Context, typed: Typed, kind: Kind): Promise<Candidate[]> {
-  const namespace = KIND_INFO[kind].namespaced ? (typed.values.get('--namespace') ?? DEFAULT_NAMESPACE) : undefined;
+  const asked = typed.values.get('--namespace') ?? (await context.defaultNamespace(placeOf(context, typed)));
+  const namespace = KIND_INFO[kind].namespaced ? (asked ?? DEFAULT_NAMESPACE) : undefined;
   return fromStore(context, typed, async (store) => {
     const { items } = await store.list(kind, { namespace });
     return items.map((object) => ({
@@ -207,14 +209,31 @@ async function namespaces(context: Context, typed: Typed): Promise<Candidate[]> 
   });
 }
 
-/** Opened only where it is there: completing makes nothing. */
-async function fromStore<T>(context: Context, { values }: Typed, read: (store: Store) => Promise<T[]>): Promise<T[]> {
-  const machine = await context.machine();
-  const store = await machine.openStore(machine.storeDir({ store: values.get('--store') }));
+async function fromStore<T>(context: Context, typed: Typed, read: (store: Store) => Promise<T[]>): Promise<T[]> {
+  const place = placeOf(context, typed);
+  const store = await (place.store === KUBERNETES ? openCluster(context, place) : openFolder(context, place));
   if (store === undefined) return [];
   try {
     return await read(store);
   } finally {
     await store.close();
   }
+}
+
+function placeOf({ env }: Context, { values }: Typed): GlobalOptions {
+  return {
+    store: values.get('--store') ?? env['QEMU_OPERATOR_STORE'],
+    kubeconfig: values.get('--kubeconfig'),
+    context: values.get('--context'),
+  };
+}
+
+async function openCluster(context: Context, place: GlobalOptions): Promise<Store> {
+  return (await context.openSession(place)).store;
+}
+
+/** Only where it is there: completing makes nothing. */
+async function openFolder(context: Context, place: GlobalOptions): Promise<Store | undefined> {
+  const machine = await context.machine();
+  return machine.openStore(machine.storeDir(place));
 }

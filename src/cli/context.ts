@@ -11,6 +11,8 @@ import type { GlobalOptions, LoopRole, Machine, OpenSession, Session, SessionOpt
 export interface McpOptions {
   readonly readOnly: boolean;
   readonly noDelete: boolean;
+  /** Of what a call makes without naming one; absent: `default`. */
+  readonly namespace?: string | undefined;
 }
 
 export interface DoorOptions extends DoorAddresses {
@@ -90,6 +92,11 @@ export async function withSession<T>(
   } finally {
     await session.close();
   }
+}
+
+/** For what is about this machine. @throws CliError usage where the objects are a cluster's */
+export async function requireFolder(context: Context, options: GlobalOptions): Promise<void> {
+  (await context.machine()).storeDir(options);
 }
 
 /** @throws the InterruptedError where a signal came */

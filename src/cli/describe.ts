@@ -44,12 +44,15 @@ export async function describeAll(context: Context, session: Session, asked: Ask
   print(context, sheets.join('\n\n\n'));
 }
 
-/** Asks the VM's host, for what no status holds; undefined where it does not answer. */
+/** Asks the VM's host, for what no status holds; undefined where it does not answer, or not to this person. */
 async function onHost({ signal }: Context, session: Session, object: AnyObject): Promise<VmOnHost | undefined> {
   if (object.kind !== 'VirtualMachine' || object.status?.folder === undefined) return undefined;
-  const host = await session.store.get('Host', { name: object.spec.hostName ?? '' });
-  if (host === undefined) return undefined;
-  return lookAtVm(session.shellFor(host), object.status.folder, signal).catch(() => undefined);
+  try {
+    const host = await session.store.get('Host', { name: object.spec.hostName ?? '' });
+    return host && (await lookAtVm(session.shellFor(host), object.status.folder, signal));
+  } catch {
+    return undefined;
+  }
 }
 
 function describe(object: AnyObject, now: number, host: VmOnHost | undefined): string[] {

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { oneLine } from '../api/errors.ts';
 import type { AnyObject } from '../api/kinds.ts';
+import type { Kind } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { nextStepFor } from '../messages/next-steps.ts';
 import {
@@ -56,7 +57,7 @@ async function events(context: Context, session: Session, asked: Asked, options:
   const { store } = session;
   const namespace =
     options.allNamespaces === true ? undefined : refIn('VirtualMachine', '', options.namespace).namespace;
-  const since = await positions(store, asked);
+  const since = options.watch === true ? await positions(store, asked, namespace) : new Map<Kind, string>();
   const machines: AnyObject[] = [];
   for (const target of asked.targets) machines.push(await requireObject(store, target));
   if (asked.targets.length === 0) machines.push(...(await store.list('VirtualMachine', { namespace })).items);

@@ -76,7 +76,7 @@ async function get(context: Context, session: Session, asked: Asked, options: Ge
     asked.targets.length > 0 ? asked.targets : asked.kinds.map((kind) => ({ kind })),
   );
   const watching = options.watch === true || options.watchOnly === true;
-  const since = watching ? await positions(session.store, asked) : new Map<Kind, string>();
+  const since = watching ? await positions(session.store, asked, scopeOf(options)) : new Map<Kind, string>();
   const objects = await find(session, asked, options);
   const people = output === undefined || output === 'wide';
   if (people && objects.some(({ kind }) => kind === 'VirtualMachine')) tellUnlessWatched(context, session);

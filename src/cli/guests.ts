@@ -10,7 +10,7 @@ import { hostShutdownValue } from '../api/host-shutdown.ts';
 import { ANNOTATIONS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { bootMoment, isShuttingDown } from '../doctor/service.ts';
-import { type Context, type Globals, print, tell, throwIfInterrupted, withSession } from './context.ts';
+import { type Context, type Globals, print, requireFolder, tell, throwIfInterrupted, withSession } from './context.ts';
 import { parseDuration } from './duration.ts';
 import { CliError, EXIT } from './exit-codes.ts';
 import { whileDriven } from './loop.ts';
@@ -29,9 +29,7 @@ interface StopOptions extends Globals {
 }
 
 export function declareStartGuests(command: Command, context: Context): void {
-  command.action(async (_options, self: Command) =>
-    withSession(context, self.optsWithGlobals<Globals>(), (session) => startGuests(context, session)),
-  );
+  command.action(async (_options, self: Command) => startGuests(context, self.optsWithGlobals<Globals>()));
 }
 
 export function declareStopGuests(command: Command, context: Context): void {
@@ -41,17 +39,21 @@ export function declareStopGuests(command: Command, context: Context): void {
     .action(async (_options, self: Command) => stopGuests(context, self.optsWithGlobals<StopOptions>()));
 }
 
-async function startGuests(context: Context, session: Session): Promise<void> {
-  const host = await localhost(session);
-  if (host.metadata.annotations?.[ANNOTATIONS.hostShutdown] === undefined) {
-    print(context, 'nothing keeps the machines of localhost from running');
-    return;
-  }
-  await annotate(session, host, null);
-  print(context, 'the machines of localhost may run again: what ran before is started');
+async function startGuests(context: Context, options: Globals): Promise<void> {
+  await requireFolder(context, options);
+  await withSession(context, options, async (session) => {
+    const host = await localhost(session);
+    if (host.metadata.annotations?.[ANNOTATIONS.hostShutdown] === undefined) {
+      print(context, 'nothing keeps the machines of localhost from running');
+      return;
+    }
+    await annotate(session, host, null);
+    print(context, 'the machines of localhost may run again: what ran before is started');
+  });
 }
 
 async function stopGuests(context: Context, options: StopOptions): Promise<void> {
+  await requireFolder(context, options);
   const shell = (await context.machine()).shell();
   if (options.ifShuttingDown === true && !(await isShuttingDown(shell, context.signal))) {
     print(context, 'systemd is not shutting down: machines run on');

@@ -49,9 +49,10 @@ export async function claimHost(context: Context, name: string, options: ClaimOp
   });
 }
 
-async function whose(
-  { signal }: Context,
-  session: Session,
+/** @throws CliError where the vmDir is not there, or its marker cannot be read */
+export async function whose(
+  { signal }: Pick<Context, 'signal'>,
+  session: Pick<Session, 'shellFor'>,
   host: Host,
 ): Promise<{ readonly storeUID: string; readonly machineID: string }> {
   const { vmDir } = host.spec;

@@ -21,7 +21,7 @@ const MAX_STDIN = 65_536;
 
 export function addCredentialOptions(command: Command): void {
   command
-    .option('-i, --identity <file>', 'private key on this machine; its path is kept, not the key')
+    .option('-i, --identity <file>', 'private key on this machine; its path is kept, in a cluster the key itself')
     .option('--key', 'private key from stdin; it is kept in a Secret')
     .option('--password', 'password, from stdin or asked for; it is kept in a Secret')
     .option('--passphrase', 'passphrase of the --identity, from stdin or asked for; it is kept in a Secret');

@@ -14,7 +14,8 @@ export const declareMcp: Declare = (command, context) => {
     .option('--no-delete', 'refuse to delete virtual machines')
     .action(async (_options, self: Command) => {
       const options = self.optsWithGlobals<Options>();
-      const limits = { readOnly: options.readOnly === true, noDelete: options.delete === false };
+      const { readOnly = false, delete: mayDelete = true, namespace } = options;
+      const limits = { readOnly, noDelete: !mayDelete, namespace };
       await withSession(context, options, (session) => context.serveMcp(session, limits, context.signal), 'mcp');
     });
   examples(command, [

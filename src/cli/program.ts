@@ -3,6 +3,7 @@
  * help comes at once.
  */
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { OPERATOR_NAMESPACE } from '../api/host-ssh.ts';
 import type { Context, Declare, Globals } from './context.ts';
 import { EndedWith, EXIT, exitCodeOf, InterruptedError, sentenceOf } from './exit-codes.ts';
 
@@ -97,6 +98,16 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Make a virtual machine of a QEMU process that was started by hand',
     group: OBJECTS,
     load: async () => (await import('./import.ts')).declareImport,
+  },
+  push: {
+    summary: 'Move Hosts with their virtual machines from this folder to a cluster, as they run',
+    group: OBJECTS,
+    load: async () => (await import('./push.ts')).declarePush,
+  },
+  pull: {
+    summary: 'Move Hosts with their virtual machines from a cluster to this folder, as they run',
+    group: OBJECTS,
+    load: async () => (await import('./push.ts')).declarePull,
   },
   start: {
     summary: 'Start virtual machines',
@@ -193,6 +204,10 @@ function program(context: Context, version: string): Command {
     .option('--vm-dir <dir>', 'where a Host localhost made now keeps its VMs (QEMU_OPERATOR_VM_DIR)', folder)
     .option('--kubeconfig <file>', 'in a cluster: which kubeconfig (KUBECONFIG; else ~/.kube/config)')
     .option('--context <name>', 'in a cluster: which context of the kubeconfig (else its current one)')
+    .option(
+      '--operator-namespace <name>',
+      `in a cluster: where the credentials of Hosts are kept (default: ${OPERATOR_NAMESPACE}; run: that of the context)`,
+    )
     .option('-n, --namespace <name>', 'namespace of the objects (default: "default")')
     .helpOption('-h, --help', 'show this help')
     .addHelpText('after', EXIT_CODES)

@@ -7,7 +7,7 @@ import type { Host } from '../api/host.ts';
 import { DEFAULT_NAMESPACE, LABELS } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { commandWords, tellNextSteps } from './advice.ts';
-import { type Context, type Declare, examples, type Globals, print, withSession } from './context.ts';
+import { type Context, type Declare, examples, type Globals, print, requireFolder, withSession } from './context.ts';
 import { deleteAndWait } from './delete.ts';
 import { parseDuration } from './duration.ts';
 import { CliError, EXIT } from './exit-codes.ts';
@@ -39,6 +39,7 @@ export const declareQuickstart: Declare = (command, context) => {
     )
     .action(async (_options, self: Command) => {
       const options = self.optsWithGlobals<QuickstartOptions>();
+      await requireFolder(context, options);
       const work = options.remove === true ? remove : quickstart;
       await withSession(context, options, (session) => work(context, session, options));
     });

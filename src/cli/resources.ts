@@ -1,5 +1,5 @@
 /** Which objects a person means, in kubectl's words: `qvm web-1 web-2`, `qvm/web-1`, `vm/web-1`, `hosts`. */
-import { NotFoundError, nearNames } from '../api/errors.ts';
+import { ForbiddenError, NotFoundError, namespaceMissing, nearNames } from '../api/errors.ts';
 import { KIND_INFO, type ObjectOf } from '../api/kinds.ts';
 import { DEFAULT_NAMESPACE, GROUP, KINDS, type Kind, type ObjectRef } from '../api/meta.ts';
 import type { Store } from '../store/store.ts';
@@ -67,6 +67,16 @@ export function parseTargets(words: readonly string[], namespace: string | undef
   return { kinds, targets };
 }
 
+/** In all namespaces, or where only one is open to the person, in that one. */
+async function seenBeside<K extends Kind>(store: Store, kind: K, namespace: string | undefined) {
+  try {
+    return (await store.list(kind)).items;
+  } catch (error) {
+    if (!(error instanceof ForbiddenError)) throw error;
+    return namespace === undefined ? [] : (await store.list(kind, { namespace })).items;
+  }
+}
+
 function slashed(word: string, namespace: string | undefined): Target {
   const [type, name, more] = word.split('/');
   if (type === undefined || type === '' || name === undefined || name === '' || more !== undefined)
@@ -96,7 +106,8 @@ export async function requireObject<K extends Kind>(store: Store, { kind, ref }:
 }
 
 async function notFound(store: Store, { kind, ref }: Target): Promise<NotFoundError> {
-  const { items } = await store.list(kind);
+  if (ref.namespace !== undefined && !(await store.hasNamespace(ref.namespace))) return namespaceMissing(ref.namespace);
+  const items = await seenBeside(store, kind, ref.namespace);
   const here = items
     .filter(({ metadata }) => metadata.namespace === ref.namespace)
     .map(({ metadata }) => metadata.name);

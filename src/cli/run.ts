@@ -39,7 +39,6 @@ const IN_CLUSTER = { metrics: ':8080', health: ':8081' };
 interface RunOptions extends Globals {
   readonly logFormat?: LogFormat;
   readonly logLevel: LogLevel;
-  readonly operatorNamespace?: string;
   readonly allowLocalHost?: boolean;
   readonly metricsBindAddress?: string;
   readonly healthProbeBindAddress?: string;
@@ -69,10 +68,6 @@ export const declareRun: Declare = (command, context) => {
       'where MCP clients with a token find /mcp; without a host the loopback, in a cluster every address (default: 0, nowhere)',
     )
     .option('--mcp-allowed-host <name...>', 'a name by which they reach it, besides addresses and localhost')
-    .option(
-      '--operator-namespace <name>',
-      'in a cluster: where the credentials of Hosts are kept (default: the namespace of the context)',
-    )
     .option('--allow-local-host', 'in a cluster: a Host may be the machine that the operator runs on')
     .action(async (_options, self: Command) => run(context, self.optsWithGlobals<RunOptions>()));
   examples(command, [

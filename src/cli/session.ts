@@ -18,6 +18,8 @@ export interface GlobalOptions {
   readonly kubeconfig?: string | undefined;
   /** Of a cluster: which context of the kubeconfig; absent: its current one. */
   readonly context?: string | undefined;
+  /** Of a cluster: where the credentials of Hosts are kept; absent: the usual one, to `run` the namespace of its pod. */
+  readonly operatorNamespace?: string | undefined;
 }
 
 /** Who has the loop: a service that keeps it (`run`, `mcp`), or a command that has it until its work is done. */
@@ -26,8 +28,6 @@ export type LoopRole = 'run' | 'mcp' | 'command';
 export interface SessionOptions extends GlobalOptions {
   /** What this process is where it runs the loop; absent: a command. */
   readonly role?: LoopRole | undefined;
-  /** Of a cluster: where the credentials of Hosts are kept; absent: the namespace of this pod, else the usual one. */
-  readonly operatorNamespace?: string | undefined;
   /** Of a cluster: whether a Host may be the machine that the operator runs on. */
   readonly allowLocalHost?: boolean | undefined;
 }
@@ -52,6 +52,11 @@ export interface Session {
     options: { readonly vmDir?: string | undefined; readonly signal: AbortSignal },
   ) => Promise<Welcome>;
   close(): Promise<void>;
+}
+
+/** A store in a folder, as opposed to a cluster. */
+export function isFolder({ apiServer }: Session): boolean {
+  return apiServer === undefined;
 }
 
 export interface ApiServer {

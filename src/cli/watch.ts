@@ -11,9 +11,13 @@ export interface Change {
   readonly object: AnyObject;
 }
 
-/** Where a watch begins that shall show all that happens from now on. */
-export async function positions(store: Store, { kinds }: Asked): Promise<ReadonlyMap<Kind, string>> {
-  const found = kinds.map(async (kind) => [kind, (await store.list(kind)).resourceVersion] as const);
+/** Where a watch begins that shall show all that happens from now on. @param namespace absent: all */
+export async function positions(
+  store: Store,
+  { kinds }: Asked,
+  namespace: string | undefined,
+): Promise<ReadonlyMap<Kind, string>> {
+  const found = kinds.map(async (kind) => [kind, (await store.list(kind, { namespace })).resourceVersion] as const);
   return new Map(await Promise.all(found));
 }
 
@@ -64,7 +68,7 @@ async function forward<K extends Kind>(
     } catch (error) {
       if (!(error instanceof ExpiredError)) throw error;
       // What happened in between is lost; what follows is not.
-      resourceVersion = (await store.list(kind)).resourceVersion;
+      resourceVersion = (await store.list(kind, { namespace: options.namespace })).resourceVersion;
     }
   }
 }

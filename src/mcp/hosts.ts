@@ -11,6 +11,7 @@ import { listed, MAX_NAMED } from './names.ts';
 import { registered } from './registered-hosts.ts';
 import { makeHost, noteUse } from './remote-hosts.ts';
 import type { ToolContext } from './tool.ts';
+import { visibleVms } from './visible-vms.ts';
 
 export const LOCALHOST = 'localhost';
 
@@ -66,10 +67,7 @@ export async function vmFor(context: ToolContext, name: string, args: HostArgume
   const { store, say, looks, signal } = context;
   const host = await hostFor(context, args);
   if (host !== undefined) await looks.first(host.metadata.name, signal);
-  const { items } = await store.list(
-    'VirtualMachine',
-    args.namespace === undefined ? {} : { namespace: args.namespace },
-  );
+  const items = await visibleVms(context, args.namespace);
   const here = items.filter(
     ({ spec }) => spec.hostName !== undefined && (host === undefined || spec.hostName === host.metadata.name),
   );

@@ -1,4 +1,5 @@
 /** Which registered Host a call means, and whether the login that it names is that Host's. */
+import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { oneLine, quoteValue } from '../api/errors.ts';
@@ -114,11 +115,18 @@ function sameAs(field: SshField, args: HostArguments, { port, user, kept }: Know
     case 'ssh_user':
       return args.ssh_user === user;
     case 'ssh_key':
-      return textOf(kept['ssh-privatekey-path']) === absolute(args.ssh_key ?? '');
+      return isKept(kept, absolute(args.ssh_key ?? ''));
     case 'ssh_pwd':
       // The key wins over the password, so that one given beside it says nothing.
       return args.ssh_key !== undefined || textOf(kept.password) === args.ssh_pwd;
   }
+}
+
+/** By its path; where another machine reads the Secret, by what is in the file. */
+function isKept(kept: Credentials, path: string): boolean {
+  if (textOf(kept['ssh-privatekey-path']) === path) return true;
+  const key = kept['ssh-privatekey'];
+  return key !== undefined && existsSync(path) && readFileSync(path).equals(key);
 }
 
 function textOf(value: Uint8Array | undefined): string | undefined {

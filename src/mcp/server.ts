@@ -32,6 +32,8 @@ export interface ClientRights {
   readonly readOnly: boolean;
   /** The action delete is refused. */
   readonly noDelete: boolean;
+  /** Of what a call makes without naming one; absent: `default`. */
+  readonly namespace?: string | undefined;
 }
 
 /** The same for all clients. */
@@ -159,12 +161,13 @@ interface Answering {
 
 function answerCall(tool: Tool, args: unknown, { place, client, extra, signal }: Answering): Promise<ToolResult> {
   const { language, log, looks } = place;
-  const { store, noDelete, readOnly, remotes } = client.rights();
+  const { store, noDelete, readOnly, remotes, namespace } = client.rights();
   const ends = [extra.signal, client.ending, ...(signal === undefined ? [] : [signal])];
   const context: ToolContext = {
     store,
     language,
     noDelete,
+    namespace,
     looks,
     remotes: readOnly ? { ...remotes, welcome: undefined } : remotes,
     say: sentencesFor(language),
@@ -193,5 +196,5 @@ function instructions(runsHere: boolean): string {
   const watching = runsHere
     ? ' This server itself runs the reconcile loop: VMs live on after it ends, but nobody watches or restarts them then.'
     : '';
-  return `Manages plain QEMU virtual machines on this machine. Call list_vms first to see names. manage_vm answers once the change was seen on the host; details.completed=false means it goes on without you. On an error, data.error says which argument to change and what to call next.${watching}`;
+  return `Manages plain QEMU virtual machines. Call list_vms first to see names. manage_vm answers once the change was seen on the host; details.completed=false means it goes on without you. On an error, data.error says which argument to change and what to call next.${watching}`;
 }

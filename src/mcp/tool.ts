@@ -13,6 +13,8 @@ export interface ToolContext {
   readonly looks: Looks;
   readonly remotes: Remotes;
   readonly noDelete: boolean;
+  /** Of what a call makes without naming one; absent: `default`. */
+  readonly namespace?: string | undefined;
   /** Aborts when the client cancels or goes away. It ends the waiting, never a change. */
   readonly signal: AbortSignal;
   /** Present where the client asked for progress. */

@@ -182,17 +182,23 @@ export class HostView {
       hostStatusOf(current, { look, vmDir, vms, now, refresh }),
     );
     if (newest === undefined || isPaused(host.metadata)) return;
-    await this.#hold(newest, { inUse: vms.length + unreadable > 0, seen: look.kind === 'seen' });
+    const inUse = vms.length + unreadable > 0;
+    await this.#hold(newest, { inUse, seen: look.kind === 'seen', ready: vmDir?.kind === 'ready' });
   }
 
-  /** A Host that runs VMs is held by a finalizer; one that is deleted and unused gives its vmDir back. */
-  async #hold(host: Host, { inUse, seen }: { readonly inUse: boolean; readonly seen: boolean }): Promise<void> {
+  /**
+   * A Host that runs VMs is held by a finalizer; one that is deleted and unused gives its vmDir back, where it is its own.
+   */
+  async #hold(
+    host: Host,
+    { inUse, seen, ready }: { readonly inUse: boolean; readonly seen: boolean; readonly ready: boolean },
+  ): Promise<void> {
     const { uid, resourceVersion, finalizers = [] } = host.metadata;
     const held = finalizers.includes(FINALIZERS.inUse);
     const deleting = host.metadata.deletionTimestamp !== undefined;
     if (deleting && held && !inUse) {
       if (!seen && isHeld(host) && !isOrphaned(host.metadata)) return;
-      if (seen)
+      if (ready)
         await this.#driver.executeOnHost(
           { type: 'unclaim', vmDir: host.spec.vmDir },
           { storeUID: this.#store.uid, hostUID: uid },

@@ -1,7 +1,7 @@
 /** From what a Host says of SSH to the way there: whom to call, with which credentials, by which keys. */
 import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
-import { messageOf } from '../api/errors.ts';
+import { ForbiddenError, messageOf } from '../api/errors.ts';
 import type { Credentials, SshSpec } from '../api/host-ssh.ts';
 import { HostUnreachableError, type Shell } from '../host/shell.ts';
 import type { SshConfig } from '../host/ssh-config.ts';
@@ -77,9 +77,16 @@ function refuseFiles(kept: Credentials | undefined, from: string): void {
     );
 }
 
-/** @throws CredentialsInvalidError where the Secret has none */
+/** For who has rights to the objects of a cluster and none to its Hosts' credentials. */
+const ONLY_OBJECTS =
+  'this asks the host itself, with its credentials. What needs none: get, describe, events, top, and all that changes objects';
+
+/** @throws CredentialsInvalidError where the Secret has none, ForbiddenError where it is not for this person */
 export async function secretCredentials(secrets: SecretReader, name: string): Promise<Credentials> {
-  const found = await readCredentials(secrets, name);
+  const found = await readCredentials(secrets, name).catch((error: unknown) => {
+    if (!(error instanceof ForbiddenError)) throw error;
+    throw new ForbiddenError(`${error.message}; ${ONLY_OBJECTS}`, { cause: error });
+  });
   if (Object.keys(found).some((key) => key !== 'passphrase')) return found;
   throw new CredentialsInvalidError(
     `Secret ${name} in namespace ${secrets.operatorNamespace} has none of password, ssh-privatekey and ssh-privatekey-path; set them: host credentials`,

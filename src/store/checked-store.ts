@@ -45,6 +45,11 @@ export class CheckedStore implements Store {
     this.#rights = rights;
   }
 
+  /** Not to be known without a right to Namespaces, which nobody needs here: what is done in one that is not there says so. */
+  async hasNamespace(): Promise<boolean> {
+    return true;
+  }
+
   async get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined> {
     await this.#require('get', kind, normalRef(kind, ref));
     return this.#store.get(kind, ref, options);

@@ -2,6 +2,7 @@
  * The credentials of Hosts as Secrets of the operator's own namespace. One that was made with a Host has its name and
  * a mark, and goes when that Host is gone and no other names it; any other Secret is a person's, and stays.
  */
+import { readFileSync } from 'node:fs';
 import { AlreadyExistsError } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
 import { CREDENTIAL_KEYS, type Credentials } from '../api/host-ssh.ts';
@@ -27,12 +28,23 @@ export async function readCredentials(secrets: SecretReader, name: string): Prom
   return Object.fromEntries(values.filter(([, value]) => value !== undefined));
 }
 
-/** Replaces all credentials of the Secret: what stays of the former ones is nothing. */
-export async function keepCredentials(secrets: SecretStore, name: string, credentials: Credentials): Promise<void> {
+/**
+ * Replaces all credentials of the Secret: what stays of the former ones is nothing. Where another machine reads them,
+ * the key itself is kept and not its path.
+ */
+export async function keepCredentials(secrets: SecretStore, name: string, given: Credentials): Promise<void> {
+  const credentials = secrets.readHere ? given : withKeyItself(given);
   for (const [key, value] of Object.entries(credentials))
     await secrets.set({ namespace: secrets.operatorNamespace, name, key }, value);
   for (const key of CREDENTIAL_KEYS.filter((one) => !(one in credentials)))
     await secrets.delete({ namespace: secrets.operatorNamespace, name }, key);
+}
+
+/** @throws what reading the file of the key throws */
+export function withKeyItself({ 'ssh-privatekey-path': path, ...credentials }: Credentials): Credentials {
+  if (path === undefined || credentials['ssh-privatekey'] !== undefined) return credentials;
+  const file = Buffer.from(path).toString('utf8').trimEnd();
+  return { ...credentials, 'ssh-privatekey': readFileSync(file) };
 }
 
 /** The Hosts that log in with a Secret. */

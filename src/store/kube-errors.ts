@@ -8,6 +8,7 @@ import {
   InvalidObjectError,
   messageOf,
   NotFoundError,
+  namespaceMissing,
   StoreUnavailableError,
 } from '../api/errors.ts';
 import { KubeStatusError } from '../kube/kube-error.ts';
@@ -20,6 +21,8 @@ export function apiErrorOf(error: unknown, subject: string): Error {
   const { code, reason, causes, message } = error;
   const options = { cause: error };
   if (error.expired) return new ExpiredError(message, options);
+  const [, namespace] = /^namespaces "(.+)" not found$/.exec(message) ?? [];
+  if (code === 404 && namespace !== undefined) return namespaceMissing(namespace);
   if (code === 404) return new NotFoundError(`${subject} not found`, options);
   if (reason === 'AlreadyExists') {
     const ending = message.includes('being deleted') ? ' and is being deleted' : '';
@@ -34,4 +37,13 @@ export function apiErrorOf(error: unknown, subject: string): Error {
     return new InvalidObjectError(subject, issues.length > 0 ? issues : [{ field: 'object', message }]);
   }
   return new StoreUnavailableError(`the API server answers ${code}: ${message}`, options);
+}
+
+/** @throws an ApiError about the subject for what the API server answers */
+export async function asking<T>(subject: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw apiErrorOf(error, subject);
+  }
 }

@@ -26,6 +26,7 @@ export interface KubeSecretsOptions {
 
 export class KubeSecrets implements SecretStore {
   readonly operatorNamespace: string;
+  readonly readHere = false;
   readonly #transport: KubeTransport;
   readonly #fieldManager: string;
 

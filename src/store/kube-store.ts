@@ -3,14 +3,15 @@
  * applied by one field manager; everything else that is written says only what changes.
  */
 import type { Manifest } from '../api/admission.ts';
-import { ConflictError, NotFoundError } from '../api/errors.ts';
+import { ConflictError, type ForbiddenError, NotFoundError } from '../api/errors.ts';
 import type { ObjectOf, StatusOf } from '../api/kinds.ts';
 import { API_VERSION, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
 import { KubeStatusError } from '../kube/kube-error.ts';
 import type { KubeObject } from '../kube/objects.ts';
 import { type KubeTransport, PATCH_TYPES, type Query } from '../kube/transport.ts';
 import { CachedReads, type KubeCacheOptions } from './kube-cache.ts';
-import { apiErrorOf } from './kube-errors.ts';
+import { apiErrorOf, asking } from './kube-errors.ts';
+import { hasNamespace, uidOfCluster, uidOrRefusal } from './kube-identity.ts';
 import { pathOf, pathOfKind, storedObject } from './kube-objects.ts';
 import { DirectReads, type Reads, readKubeObject } from './kube-reads.ts';
 import { plainJson } from './merge.ts';
@@ -50,28 +51,18 @@ export interface KubeStoreOptions extends KubeCacheOptions {
 
 /** A cluster is known on the hosts by the uid of its namespace kube-system, which lives as long as the cluster. */
 export async function openKubeStore(options: KubeStoreOptions): Promise<KubeStore> {
-  return new KubeStore(await uidOfCluster(options.transport), options);
-}
-
-/** Asks the API server, which asks etcd. @throws an ApiError where it does not answer, or not to us */
-export async function uidOfCluster(transport: KubeTransport, signal?: AbortSignal): Promise<string> {
-  try {
-    const path = '/api/v1/namespaces/kube-system';
-    const { metadata } = await transport.json<KubeObject>({ method: 'GET', path, signal });
-    return metadata.uid;
-  } catch (error) {
-    throw apiErrorOf(error, 'Namespace kube-system');
-  }
+  const { cached, transport } = options;
+  return new KubeStore(await (cached === true ? uidOfCluster(transport) : uidOrRefusal(transport)), options);
 }
 
 export class KubeStore implements Store {
-  readonly uid: string;
+  readonly #uid: string | ForbiddenError;
   readonly #transport: KubeTransport;
   readonly #reads: Reads;
   readonly #fieldManager: string;
 
-  constructor(uid: string, options: KubeStoreOptions, reads?: Reads) {
-    this.uid = uid;
+  constructor(uid: string | ForbiddenError, options: KubeStoreOptions, reads?: Reads) {
+    this.#uid = uid;
     this.#transport = options.transport;
     this.#fieldManager = options.fieldManager;
     this.#reads = reads ?? (options.cached === true ? new CachedReads(options) : new DirectReads(options.transport));
@@ -79,7 +70,17 @@ export class KubeStore implements Store {
 
   /** The same store and cache for writes that are another's; it ends with this one. */
   writingAs(fieldManager: string): Store {
-    return new KubeStore(this.uid, { transport: this.#transport, fieldManager }, this.#reads);
+    return new KubeStore(this.#uid, { transport: this.#transport, fieldManager }, this.#reads);
+  }
+
+  /** @throws ForbiddenError for a person who may not read the namespace kube-system */
+  get uid(): string {
+    if (typeof this.#uid === 'string') return this.#uid;
+    throw this.#uid;
+  }
+
+  hasNamespace(name: string): Promise<boolean> {
+    return hasNamespace(this.#transport, name);
   }
 
   get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined> {
@@ -136,12 +137,12 @@ export class KubeStore implements Store {
   /** What the manifest says becomes this manager's, whoever said otherwise before. */
   async #declare<K extends Kind>(
     manifest: Manifest<K>,
-    { labels, annotations, spec }: Declaration,
+    { spec }: Declaration,
     options: WriteOptions,
   ): Promise<ObjectOf<K>> {
     const { kind, metadata } = manifest;
     const ref = refOfManifest(manifest);
-    const { uid, resourceVersion, finalizers, ownerReferences } = metadata;
+    const { uid, resourceVersion, finalizers, ownerReferences, labels = {}, annotations = {} } = metadata;
     const maps = Object.entries({ labels, annotations }).filter(([, map]) => Object.keys(map).length > 0);
     const declared = { ...ref, uid, resourceVersion, finalizers, ownerReferences, ...Object.fromEntries(maps) };
     const body = { apiVersion: API_VERSION, kind, metadata: declared, spec };
@@ -289,13 +290,5 @@ export class KubeStore implements Store {
 
   #asking<T>(kind: Kind, ref: ObjectRef, work: () => Promise<T>): Promise<T> {
     return asking(`${kind} ${keyOf(normalRef(kind, ref))}`, work);
-  }
-}
-
-async function asking<T>(subject: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw apiErrorOf(error, subject);
   }
 }

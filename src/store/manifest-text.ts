@@ -3,9 +3,9 @@ import { isDeepStrictEqual } from 'node:util';
 import { Document, isMap, isScalar, isSeq, parseAllDocuments, type YAMLMap, type YAMLSeq } from 'yaml';
 import { parseManifest } from '../api/admission.ts';
 import { messageOf, StoreUnavailableError } from '../api/errors.ts';
-import { ANNOTATIONS, API_VERSION, KINDS, type Kind, LABELS, type ObjectRef } from '../api/meta.ts';
+import { API_VERSION, KINDS, type Kind, type ObjectRef } from '../api/meta.ts';
 import { fingerprint, isRecord, type JsonRecord } from './merge.ts';
-import { normalRef } from './object-rules.ts';
+import { normalRef, ownWords } from './object-rules.ts';
 import type { Declaration } from './object-table.ts';
 
 export interface Identity {
@@ -29,9 +29,6 @@ export interface ManifestText {
 /** Larger files are no manifests; parsing them would hold up everything. */
 const MAX_LENGTH = 1_000_000;
 const MAX_ALIASES = 100;
-
-/** What only the controller writes is not the person's, even where `get -o yaml` was saved as a manifest. */
-const MACHINE_WRITTEN: readonly string[] = [ANNOTATIONS.provisioned, ANNOTATIONS.claimed, LABELS.host, LABELS.vmName];
 
 export function parseManifestText(text: string): ManifestText {
   if (text.length > MAX_LENGTH) return { documents: [], error: `has more than ${MAX_LENGTH} characters` };
@@ -84,10 +81,6 @@ function identityOf(value: unknown): Identity | undefined {
 function declarationIn(value: unknown): Declaration {
   const { metadata, spec } = value as { metadata: JsonRecord; spec: JsonRecord };
   return { labels: ownWords(metadata['labels']), annotations: ownWords(metadata['annotations']), spec };
-}
-
-function ownWords(map: unknown): JsonRecord {
-  return Object.fromEntries(Object.entries(isRecord(map) ? map : {}).filter(([key]) => !MACHINE_WRITTEN.includes(key)));
 }
 
 export function isSameIdentity(a: Identity | undefined, b: Identity): boolean {

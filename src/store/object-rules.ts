@@ -11,6 +11,7 @@ import {
   isNamespaced,
   type Kind,
   keyOf,
+  LABELS,
   type ObjectMeta,
   type ObjectRef,
 } from '../api/meta.ts';
@@ -67,11 +68,19 @@ export function asked(manifest: Manifest, options: WriteOptions): { spec: JsonRe
   return {
     spec,
     declaration: {
-      labels: metadata.labels ?? {},
-      annotations: metadata.annotations ?? {},
+      labels: ownWords(metadata.labels),
+      annotations: ownWords(metadata.annotations),
       spec: Object.fromEntries(declared),
     },
   };
+}
+
+/** What only the controller writes is not the person's, even where `get -o yaml` was saved as a manifest. */
+const MACHINE_WRITTEN: readonly string[] = [ANNOTATIONS.provisioned, ANNOTATIONS.claimed, LABELS.host, LABELS.vmName];
+
+/** Of labels or annotations, those that are declared. */
+export function ownWords(map: unknown): JsonRecord {
+  return Object.fromEntries(Object.entries(isRecord(map) ? map : {}).filter(([key]) => !MACHINE_WRITTEN.includes(key)));
 }
 
 /** A new object; its resourceVersion is filled in when it is written. */

@@ -22,6 +22,7 @@ const QUIET_MS = 50;
 
 export class SecretFolder implements SecretStore {
   readonly operatorNamespace = OPERATOR_NAMESPACE;
+  readonly readHere = true;
   readonly #folder: string;
 
   /** @param folder exists, with mode 0700 */

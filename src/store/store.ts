@@ -87,6 +87,9 @@ export interface Store {
   /** Identifies the store on the hosts: who claimed a vmDir. Stable for the store's life. */
   readonly uid: string;
 
+  /** Whether objects may be made there; true as well where the caller may not know. A folder has every namespace. */
+  hasNamespace(name: string): Promise<boolean>;
+
   /** Undefined where it does not exist. Ask problems() for InvalidSpec before acting on a spec. */
   get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined>;
   list<K extends Kind>(kind: K, options?: ListOptions): Promise<ObjectList<K>>;
@@ -195,6 +198,8 @@ export interface SecretEntry extends SecretRef {
 
 /** Secrets of a place without a cluster, for the commands that keep them. */
 export interface SecretStore extends SecretReader {
+  /** Whether who reads them runs on this machine, so that the path of a file says enough. */
+  readonly readHere: boolean;
   /** @throws InvalidObjectError for names that are none and values that are empty or too large */
   set(ref: SecretRef, value: Uint8Array): Promise<'created' | 'configured' | 'unchanged'>;
   /** Names and sizes, in order; never values. */

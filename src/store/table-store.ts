@@ -82,6 +82,10 @@ export class TableStore implements Store {
     return this.#table.uid;
   }
 
+  async hasNamespace(): Promise<boolean> {
+    return true;
+  }
+
   async get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {
     return this.#db.read(() => {
       const row = this.#table.row(kind, normalRef(kind, ref));

@@ -99,6 +99,10 @@ export function describeStore(name: string, open: () => Promise<OpenStore>): voi
         expect(await store.get('VirtualMachine', at('nobody'))).toBeUndefined();
       });
 
+      test('knows the namespace that is everywhere', async () => {
+        expect(await store.hasNamespace('default')).toBe(true);
+      });
+
       test('a dry run answers as the write would, and keeps nothing', async () => {
         const made = await store.create(vm('web-1'), { dryRun: true });
         expect(made.spec.vcpus).toBe(2);
@@ -211,6 +215,18 @@ export function describeStore(name: string, open: () => Promise<OpenStore>): voi
         const { disks } = made.spec;
         const patched = await store.patch('VirtualMachine', at('web-1'), { spec: { disks } });
         expect(patched.metadata.generation).toBe(1);
+      });
+
+      test("takes away a word of a person's, and leaves those of the controller that came with the object", async () => {
+        const [claimed, own] = ['qemu-operator.dev/claimed', 'qemu-operator.dev/take-over'];
+        const annotations = { [claimed]: 'machine', [own]: 'store' };
+        await store.create({ ...host('rack1'), metadata: { name: 'rack1', annotations } });
+        const { metadata } = await store.patch(
+          'Host',
+          { name: 'rack1' },
+          { metadata: { annotations: { [own]: null } } },
+        );
+        expect(metadata.annotations).toEqual({ [claimed]: 'machine' });
       });
 
       test('of nobody is NotFound', async () => {

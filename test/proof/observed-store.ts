@@ -38,6 +38,10 @@ export class ObservedStore implements Store {
     return this.#store.uid;
   }
 
+  hasNamespace(name: string): Promise<boolean> {
+    return this.#store.hasNamespace(name);
+  }
+
   get<K extends Kind>(kind: K, ref: ObjectRef, options?: GetOptions): Promise<ObjectOf<K> | undefined> {
     const from = (store: Store) => store.get(kind, ref, options);
     if (options?.consistent === true) return from(this.#store);

@@ -75,7 +75,7 @@ test('all that a store can do is among these steps, or done for nobody', async (
   const methods = Object.getOwnPropertyNames(CheckedStore.prototype).filter((name) => name !== 'constructor');
   const asking = new Set(STEPS.map(([step]) => step.split(' ')[0]));
   const rest = methods.filter((name) => !asking.has(name)).sort();
-  expect(rest).toEqual(['close', 'hold', 'problems', 'sourceProblems', 'updateStatus']);
+  expect(rest).toEqual(['close', 'hasNamespace', 'hold', 'problems', 'sourceProblems', 'updateStatus']);
   const all = as(() => true);
   const vm = await store.get('VirtualMachine', REF);
   const uid = vm?.metadata.uid ?? '';

@@ -39,6 +39,7 @@ test('one VM in full', async () => {
       ],
     },
   });
+  const [{ metadata } = { metadata: undefined }] = (await bench.store.list('VirtualMachine')).items;
   const { data } = await bench.call('list_vms');
   expect(data.vms).toEqual([
     {
@@ -56,6 +57,8 @@ test('one VM in full', async () => {
       managed: true,
       host: 'localhost',
       namespace: 'default',
+      uid: metadata?.uid,
+      resource_version: metadata?.resourceVersion,
       phase: 'Running',
       ips: ['10.0.2.15', 'fec0::1'],
     },

@@ -15,6 +15,7 @@ import { type DiskArgument, formatOf, parseDisk, parseMemory } from '../disk-arg
 import { type Envelope, Refusal } from '../envelope.ts';
 import { hostFor, requireQemu } from '../hosts.ts';
 import { listed } from '../names.ts';
+import { visibleVms } from '../visible-vms.ts';
 import { shownDisks } from './disks.ts';
 import { planned } from './dry-run.ts';
 import { type Ending, endingOf, goneWhileWaiting, stalled, unfinished } from './outcome.ts';
@@ -57,7 +58,7 @@ async function hostOf({ args, context }: Call): Promise<Host> {
 }
 
 async function requireNewName({ args, context }: Call, host: Host): Promise<void> {
-  const { items } = await context.store.list('VirtualMachine');
+  const items = await visibleVms(context);
   const taken = items.find((vm) => vm.spec.hostName === host.metadata.name && vmNameOf(vm) === args.name);
   if (taken === undefined) return;
   if (taken.metadata.deletionTimestamp !== undefined) {
@@ -153,7 +154,7 @@ async function createObject(call: Call, host: Host, spec: Spec): Promise<Virtual
   const { first, otherwise } = objectNames(args.name, host.metadata.name);
   const make = (name: string) => {
     const asWritten = name === args.name ? spec : { ...spec, vmName: args.name };
-    const metadata = { name, namespace: args.namespace ?? DEFAULT_NAMESPACE };
+    const metadata = { name, namespace: args.namespace ?? context.namespace ?? DEFAULT_NAMESPACE };
     const manifest = parseManifest({ apiVersion: API_VERSION, kind: 'VirtualMachine', metadata, spec: asWritten });
     return context.store.create(manifest as Manifest<'VirtualMachine'>, {
       asWritten,

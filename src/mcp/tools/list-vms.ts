@@ -19,6 +19,7 @@ import { hostFor } from '../hosts.ts';
 import { shownDisks } from '../manage/disks.ts';
 import { outputSchema } from '../output-schema.ts';
 import type { Tool, ToolContext } from '../tool.ts';
+import { visibleVms } from '../visible-vms.ts';
 
 const DEFAULT_LIMIT = 50;
 
@@ -99,11 +100,8 @@ async function hostsOf(context: ToolContext, args: ListArguments): Promise<reado
   return host === undefined ? hosts : [(await context.store.get('Host', { name: host.metadata.name })) ?? host];
 }
 
-async function vmsOn({ store }: ToolContext, hosts: readonly Host[], args: ListArguments): Promise<ListedVm[]> {
-  const { items } = await store.list(
-    'VirtualMachine',
-    args.namespace === undefined ? {} : { namespace: args.namespace },
-  );
+async function vmsOn(context: ToolContext, hosts: readonly Host[], args: ListArguments): Promise<ListedVm[]> {
+  const items = await visibleVms(context, args.namespace);
   return hosts.flatMap((host) => {
     const folder = args.vm_dir === DEFAULT_VM_DIR ? host.spec.vmDir : args.vm_dir?.replace(/(?<=.)\/+$/, '');
     const there = (vmDir: string) => folder === undefined || vmDir === folder || vmDir === args.vm_dir;
@@ -141,6 +139,8 @@ function managedVm(vm: VirtualMachine, host: Host): ListedVm {
     managed: true,
     host: host.metadata.name,
     namespace: metadata.namespace,
+    uid: metadata.uid,
+    resource_version: metadata.resourceVersion,
     phase: status?.phase ?? 'Pending',
     ...(ips.length === 0 ? {} : { ips }),
     // A VM that is as wanted needs no words.
@@ -209,11 +209,11 @@ function positionOf(cursor: string, { say }: ToolContext): string {
 
 /** An empty answer says where there are VMs. */
 async function elsewhere(
-  { store }: ToolContext,
+  context: ToolContext,
   hosts: readonly Host[],
 ): Promise<{ other_hosts?: Record<string, number> }> {
   const here = new Set(hosts.map(({ metadata }) => metadata.name));
-  const { items } = await store.list('VirtualMachine');
+  const items = await visibleVms(context);
   const counts: Record<string, number> = {};
   for (const { spec } of items) {
     if (spec.hostName !== undefined && !here.has(spec.hostName))
