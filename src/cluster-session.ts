@@ -7,7 +7,11 @@ import { OPERATOR_NAMESPACE } from './api/host-ssh.ts';
 import { KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
 import { driveHosts, type LoopPlace } from './drive-hosts.ts';
 import { configFolder, version } from './installation.ts';
+import { reviewAccess } from './kube/access-review.ts';
+import { followObject } from './kube/follow-object.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
+import { KubeStatusError } from './kube/kube-error.ts';
+import type { KubeObject } from './kube/objects.ts';
 import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
 import { changes } from './reconcile/changes.ts';
@@ -18,6 +22,8 @@ import { welcome } from './remote/welcome.ts';
 import { EventRecorder } from './store/kube-events.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore, uidOfCluster } from './store/kube-store.ts';
+import { ClusterStreams, type StreamServer } from './streams/cluster-streams.ts';
+import { RefusedError } from './streams/status.ts';
 
 /** As managedFields show them: what the operator sees and does, and what people and models want. */
 const FIELD_MANAGERS = { operator: 'qemu-operator', command: 'qemu-operator-cli' };
@@ -46,8 +52,17 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     apiServer: {
       reach: (signal) => uidOfCluster(transport, signal),
       requests: () => transport.requests(),
+      front: {
+        follow: (onChange, onFailure, signal) => {
+          const tell = (object?: KubeObject) =>
+            onChange(object?.['data'] as Readonly<Record<string, string>> | undefined);
+          return followObject({ transport, ...AUTHENTICATION, onChange: tell, onFailure, signal });
+        },
+        review: (spec, signal) => reviewAccess(transport, spec, signal),
+      },
     },
     shellFor: (host) => shells.of(host),
+    streamsOf: async (vm) => new ClusterStreams(streamServer(transport), vm),
     tryLogin: (attempt) => shells.attempt(attempt),
     welcome: (attempt, how) => welcome((one) => shells.attempt(one), attempt, how),
     close: async () => {
@@ -57,6 +72,25 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
       if (loop instanceof OperatorLoop) await loop.leave();
       await store.close();
     },
+  };
+}
+
+/** Where an API server says by what it is known. */
+const AUTHENTICATION = {
+  resource: { group: '', version: 'v1', plural: 'configmaps' },
+  ref: { namespace: 'kube-system', name: 'extension-apiserver-authentication' },
+};
+
+function streamServer(transport: KubeTransport): StreamServer {
+  return {
+    body: async (path, query, signal) => {
+      try {
+        return await transport.stream({ method: 'GET', path, query, signal, idleMs: 0 });
+      } catch (error) {
+        throw error instanceof KubeStatusError ? new RefusedError(error.code, error.message) : error;
+      }
+    },
+    connect: (path, query, dial) => transport.connect(path, query, dial),
   };
 }
 

@@ -105,6 +105,7 @@ function nobody(): Context {
     defaultNamespace: never,
     serveMcp: never,
     openDoors: never,
+    openStreams: never,
     runProgram: never,
     stdin: Readable.from([]),
     stdout: new Writable({ write: (_chunk, _encoding, done) => done() }),

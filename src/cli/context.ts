@@ -4,6 +4,8 @@ import type { Command } from 'commander';
 import type { RunProgram } from '../host/run-program.ts';
 import type { Door } from '../serve/door.ts';
 import type { DoorAddresses, LoopState } from '../serve/doors.ts';
+import type { StreamsDoorOptions } from '../serve/streams-door.ts';
+import type { StreamsLog } from '../serve/streams-service.ts';
 import { InterruptedError } from './exit-codes.ts';
 import type { GlobalOptions, LoopRole, Machine, OpenSession, Session, SessionOptions } from './session.ts';
 
@@ -16,6 +18,10 @@ export interface DoorOptions extends DoorAddresses {
   readonly loopState: () => LoopState;
 }
 
+export interface StreamsOptions extends StreamsDoorOptions {
+  readonly tell: StreamsLog;
+}
+
 export interface Context {
   readonly openSession: OpenSession;
   /** The namespace of the objects where -n does not say it; undefined: `default`. */
@@ -25,6 +31,8 @@ export interface Context {
   readonly serveMcp: (session: Session, options: McpOptions, signal: AbortSignal) => Promise<void>;
   /** Answers probes and Prometheus from now on. Fails where an address cannot be had; then nothing is open. */
   readonly openDoors: (session: Session, options: DoorOptions) => Promise<readonly Door[]>;
+  /** Lets the API server of a cluster in, which passes on what its users ask of VMs. Fails as the others do. */
+  readonly openStreams: (session: Session, options: StreamsOptions) => Promise<Door>;
   /** For an editor and for the script that builds the sample guest. */
   readonly runProgram: RunProgram;
   readonly stdin: Readable & { readonly isTTY?: boolean; readonly isRaw?: boolean; setRawMode?(raw: boolean): unknown };

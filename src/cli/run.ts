@@ -7,14 +7,16 @@ import type { LoopState } from '../serve/doors.ts';
 import type { ObjectProblem, SourceProblem, Store } from '../store/store.ts';
 import { parseBindAddress } from './bind-address.ts';
 import { type Context, type Declare, type DoorOptions, examples, type Globals, withSession } from './context.ts';
+import { usageError } from './exit-codes.ts';
 import { keysOfProblem, LOG_LEVELS, type Log, type LogFormat, type LogLevel, logEvent, logTo } from './run-log.ts';
 import { KUBERNETES, type Session } from './session.ts';
 
 const METRICS = '--metrics-bind-address';
 const HEALTH = '--health-probe-bind-address';
+const STREAMS = '--streams-bind-address';
 
 /** Of a pod, whose ports nobody else has, as controller-runtime's projects have them. */
-const IN_CLUSTER = { metrics: ':8080', health: ':8081' };
+const IN_CLUSTER = { metrics: ':8080', health: ':8081', streams: ':8443' };
 
 interface RunOptions extends Globals {
   readonly logFormat?: LogFormat;
@@ -23,6 +25,9 @@ interface RunOptions extends Globals {
   readonly allowLocalHost?: boolean;
   readonly metricsBindAddress?: string;
   readonly healthProbeBindAddress?: string;
+  readonly streamsBindAddress?: string;
+  readonly tlsCertFile?: string;
+  readonly tlsPrivateKeyFile?: string;
 }
 
 export const declareRun: Declare = (command, context) => {
@@ -42,6 +47,12 @@ export const declareRun: Declare = (command, context) => {
       `${HEALTH} <address>`,
       `where probes find /healthz and /readyz; 0: nowhere (default: 0, in a cluster ${IN_CLUSTER.health})`,
     )
+    .option(
+      `${STREAMS} <address>`,
+      `in a cluster: where its API server finds consoles, screens, logs and ports of machines; 0: nowhere (default: ${IN_CLUSTER.streams} with the two files, else 0)`,
+    )
+    .option('--tls-cert-file <file>', 'certificate of this address, PEM; read again when it changes')
+    .option('--tls-private-key-file <file>', 'its key, PEM')
     .option(
       '--operator-namespace <name>',
       'in a cluster: where the credentials of Hosts are kept (default: the namespace of the context)',
@@ -67,9 +78,10 @@ async function run(context: Context, options: RunOptions): Promise<void> {
       options,
       async (session) => {
         doors.push(...(await openDoors(context, session, { ...options, loopState: () => state }, log)));
+        const streams = await openStreams(context, session, options, log);
         await drive(context, session, log, (now) => {
           state = now;
-        });
+        }).finally(() => streams?.close());
       },
       'run',
     );
@@ -92,6 +104,29 @@ async function openDoors(
   const doors = await context.openDoors(session, { metrics, health, loopState });
   for (const { flag, address } of doors) log.info({ flag, address }, 'serving');
   return doors;
+}
+
+/** Undefined: it stays closed. */
+async function openStreams(
+  context: Context,
+  session: Session,
+  options: RunOptions,
+  log: Log,
+): Promise<Door | undefined> {
+  const { tlsCertFile: certFile, tlsPrivateKeyFile: keyFile, streamsBindAddress } = options;
+  const files = certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile };
+  const isSaid = [certFile, keyFile, streamsBindAddress].some((word) => word !== undefined);
+  if (isSaid && session.storeName !== KUBERNETES)
+    throw usageError(`${STREAMS} and its files are for --store kubernetes`);
+  const bind = parseBindAddress(STREAMS, streamsBindAddress ?? (isSaid ? IN_CLUSTER.streams : '0'));
+  if (bind === undefined) return undefined;
+  if (files === undefined) throw usageError(`${STREAMS} needs --tls-cert-file and --tls-private-key-file`);
+  const door = await context.openStreams(session, {
+    ...{ bind, files },
+    tell: (level, fields, message) => log[level](fields, message),
+  });
+  log.info({ flag: door.flag, address: door.address }, 'serving');
+  return door;
 }
 
 async function drive(

@@ -1,10 +1,13 @@
 /** What a command gets to work with. main.ts makes it; commands never open stores or loops themselves. */
 import type { Host } from '../api/host.ts';
 import type { Attempt, Welcome } from '../api/host-ssh.ts';
+import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Holder } from '../doctor/service-checks.ts';
 import type { Login, Shell } from '../host/shell.ts';
 import type { ControllerEvent } from '../reconcile/loop-event.ts';
+import type { FrontServer } from '../serve/streams-door.ts';
 import type { SecretStore, Store } from '../store/store.ts';
+import type { VmStreams } from '../streams/vm-streams.ts';
 
 /** The word of --store for a cluster. */
 export const KUBERNETES = 'kubernetes';
@@ -42,8 +45,10 @@ export interface Session {
   readonly loop: LoopSupervisor;
   /** Of a cluster: what its API server does for this process. */
   readonly apiServer?: ApiServer | undefined;
-  /** Reaches the machine of a Host for streams. */
+  /** Reaches the machine of a Host. */
   readonly shellFor: (host: Host) => Shell;
+  /** Console, screen, logs and ports of a VM: on its host, or in a cluster through the API server. */
+  readonly streamsOf: (vm: VirtualMachine, signal: AbortSignal) => Promise<VmStreams>;
   /** Reaches a machine over SSH that no Host stands for yet, or a Host with other credentials than it has. */
   readonly tryLogin: (attempt: Attempt) => Login;
   /** The same, for what a Host is made from. @param vmDir absent: the first that the user may write there */
@@ -59,6 +64,8 @@ export interface ApiServer {
   reach(signal: AbortSignal): Promise<unknown>;
   /** What was asked so far, by method and HTTP status. */
   requests(): Iterable<{ readonly method: string; readonly code: string; readonly count: number }>;
+  /** What an API of our own needs behind it. */
+  readonly front: FrontServer;
 }
 
 /** This machine, whether it has a store or not. */

@@ -3,7 +3,7 @@
  * applied by one field manager; everything else that is written says only what changes.
  */
 import type { Manifest } from '../api/admission.ts';
-import { ConflictError, NotFoundError } from '../api/errors.ts';
+import { ConflictError, ForbiddenError, NotFoundError } from '../api/errors.ts';
 import type { ObjectOf, StatusOf } from '../api/kinds.ts';
 import { API_VERSION, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
 import { KubeStatusError } from '../kube/kube-error.ts';
@@ -48,7 +48,12 @@ export interface KubeStoreOptions extends KubeCacheOptions {
 
 /** A cluster is known on the hosts by the uid of its namespace kube-system, which lives as long as the cluster. */
 export async function openKubeStore(options: KubeStoreOptions): Promise<Store> {
-  return new KubeStore(await uidOfCluster(options.transport), options);
+  const uid = await uidOfCluster(options.transport).catch((error: unknown) => {
+    // People of one namespace need not read it: it is for whoever claims folders on hosts.
+    if (error instanceof ForbiddenError && options.cached !== true) return error;
+    throw error;
+  });
+  return new KubeStore(uid, options);
 }
 
 /** Asks the API server, which asks etcd. @throws an ApiError where it does not answer, or not to us */
@@ -63,16 +68,21 @@ export async function uidOfCluster(transport: KubeTransport, signal?: AbortSigna
 }
 
 class KubeStore implements Store {
-  readonly uid: string;
+  readonly #uid: string | ForbiddenError;
   readonly #transport: KubeTransport;
   readonly #reads: Reads;
   readonly #fieldManager: string;
 
-  constructor(uid: string, options: KubeStoreOptions) {
-    this.uid = uid;
+  constructor(uid: string | ForbiddenError, options: KubeStoreOptions) {
+    this.#uid = uid;
     this.#transport = options.transport;
     this.#fieldManager = options.fieldManager;
     this.#reads = options.cached === true ? new CachedReads(options) : new DirectReads(options.transport);
+  }
+
+  get uid(): string {
+    if (typeof this.#uid === 'string') return this.#uid;
+    throw this.#uid;
   }
 
   get<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K> | undefined> {

@@ -90,7 +90,15 @@ test('every value is in the schema and in the README, and nothing else is', () =
 
 /** Fields of a section are named with it; what a pod takes as it is is one value. */
 function leavesOf(values: Readonly<Record<string, unknown>>): string[] {
-  const sections = ['image', 'serviceAccount', 'networkPolicy', 'serviceMonitor', 'prometheusRule', 'grafanaDashboard'];
+  const sections = [
+    'image',
+    'streams',
+    'serviceAccount',
+    'networkPolicy',
+    'serviceMonitor',
+    'prometheusRule',
+    'grafanaDashboard',
+  ];
   return Object.entries(values).flatMap(([name, value]) =>
     sections.includes(name) ? Object.keys(value as object).map((field) => `${name}.${field}`) : [name],
   );
