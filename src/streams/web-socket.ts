@@ -15,6 +15,7 @@ export const PROTOCOL = 'v5.channel.k8s.io';
 const CHANNEL = { stdin: 0, stdout: 1, error: 3, note: 4, close: 255 };
 
 const MAX_MESSAGE_BYTES = 1024 * 1024;
+const MAX_PIECE_BYTES = 256 * 1024;
 const MAX_REFUSAL_BYTES = 64 * 1024;
 const HANDSHAKE_MS = 45_000;
 const CLOSING_MS = 2_000;
@@ -44,7 +45,8 @@ export class ChannelStream extends Duplex {
   #failure: Error | undefined;
 
   constructor(socket: WebSocket, side: 'server' | 'client', times: Partial<ChannelTimes> = {}) {
-    super({ allowHalfOpen: true });
+    // Both ways may have ended before it is told how.
+    super({ allowHalfOpen: true, autoDestroy: false });
     this.#socket = socket;
     this.#reads = side === 'server' ? CHANNEL.stdin : CHANNEL.stdout;
     this.#writes = side === 'server' ? CHANNEL.stdout : CHANNEL.stdin;
@@ -84,9 +86,11 @@ export class ChannelStream extends Duplex {
     this.#socket.resume();
   }
 
-  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+  override _write(chunk: Buffer, encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     this.#movedAt = performance.now();
-    this.#send(this.#writes, chunk, () => done());
+    const first = chunk.subarray(0, MAX_PIECE_BYTES);
+    const rest = chunk.subarray(MAX_PIECE_BYTES);
+    this.#send(this.#writes, first, () => (rest.length === 0 ? done() : this._write(rest, encoding, done)));
   }
 
   override _final(done: () => void): void {
@@ -126,7 +130,9 @@ export class ChannelStream extends Duplex {
   #closed(): void {
     if (this.#status?.status === SUCCESS.status) {
       this.push(null);
-      this.end();
+      // What has come is still to be read.
+      if (this.readableEnded) this.destroy();
+      else this.once('end', () => this.destroy());
       return;
     }
     const message = this.#status?.message ?? `the connection broke: ${this.#failure?.message ?? 'the other side left'}`;
