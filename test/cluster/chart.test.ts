@@ -188,8 +188,10 @@ test('installed, its pods pass restricted pod security', async () => {
       stdout: 'pod/one created (server dry run)\n',
     });
   // The namespace does refuse.
-  const { containers } = spec;
-  expect((await admitted({ spec: { containers } })).stderr).toContain('violates PodSecurity "restricted:latest"');
+  const { containers, volumes } = spec;
+  expect((await admitted({ spec: { containers, volumes } })).stderr).toContain(
+    'violates PodSecurity "restricted:latest"',
+  );
 });
 
 interface Served {

@@ -21,6 +21,8 @@ beforeAll(async () => {
   rig = await StreamsRig.start((work) => ends.push(work));
   await rig.apply(rig.vm('web', await rig.linux('web')), rig.vm('tiny', rig.tiny('tiny')));
   await rig.running('web', 'tiny');
+  // What is typed before its prompt is there is lost in part.
+  await rig.inGuest('web');
 }, 1_800_000);
 
 afterAll(async () => {
@@ -245,7 +247,7 @@ test('an operator that stops says so; one that is killed breaks the stream; the 
     code: 1,
     stderr: expect.stringContaining('error: the console of web broke off: the operator stops'),
   });
-  expect((await second.ended).code).toBe(143);
+  expect((await second.ended).code).toBe(0);
   const nobody = await rig.start('dev', 'console', 'web').ended;
   expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining('no operator answers for the API server') });
 });

@@ -8,7 +8,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { join } from '../../src/streams/join.ts';
 import { RefusedError, SUCCESS } from '../../src/streams/status.ts';
-import { type ChannelStream, ChannelServer, dialChannel } from '../../src/streams/web-socket.ts';
+import { ChannelServer, type ChannelStream, dialChannel } from '../../src/streams/web-socket.ts';
 
 const never = new AbortController().signal;
 
@@ -63,7 +63,9 @@ test('a refusal is that of the server; no server, a signal: told as they are', a
   await expect(dial(new URL('/held', url))).rejects.toEqual(new RefusedError(409, 'somebody has it'));
   await expect(dial(new URL('ws://127.0.0.1:1/'))).rejects.toThrow(/ECONNREFUSED/);
   const abort = new AbortController();
-  const silent = createServer().on('upgrade', () => undefined).listen(0, '127.0.0.1');
+  const silent = createServer()
+    .on('upgrade', () => undefined)
+    .listen(0, '127.0.0.1');
   await once(silent, 'listening');
   onTestFinished(() => void silent.close().closeAllConnections());
   const nowhere = new URL(`ws://127.0.0.1:${(silent.address() as AddressInfo).port}`);
