@@ -102,7 +102,7 @@ export class StreamsRig {
 
   async running(...names: readonly string[]): Promise<void> {
     const words = names.map((name) => `qvm/${name}`);
-    await this.cluster.kubectl(['wait', '-n', TEAM, '--for=condition=Running', ...words, '--timeout=60s']);
+    await this.cluster.kubectl(['wait', '-n', TEAM, '--for=condition=Running', ...words, '--timeout=180s']);
   }
 
   /** A command of a user, on whose stdin a test may type. */
