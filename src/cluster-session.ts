@@ -7,8 +7,12 @@ import { OPERATOR_NAMESPACE } from './api/host-ssh.ts';
 import { type ApiServer, KUBERNETES, type LoopSupervisor, type Session, type SessionOptions } from './cli/session.ts';
 import { driveHosts, type LoopPlace } from './drive-hosts.ts';
 import { configFolder, version } from './installation.ts';
+import { reviewAccess } from './kube/access-review.ts';
+import { followObject } from './kube/follow-object.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
+import { KubeStatusError } from './kube/kube-error.ts';
 import { KubeUsers, type ResourceAttributes } from './kube/kube-users.ts';
+import type { KubeObject } from './kube/objects.ts';
 import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
 import { changes } from './reconcile/changes.ts';
@@ -23,6 +27,8 @@ import { KubeNamespaces } from './store/kube-namespaces.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore } from './store/kube-store.ts';
 import type { Store } from './store/store.ts';
+import { ClusterStreams, type StreamServer } from './streams/cluster-streams.ts';
+import { RefusedError } from './streams/status.ts';
 
 /** As managedFields show them: what the operator sees and does, and what people and models want. */
 const FIELD_MANAGERS = { operator: 'qemu-operator', command: 'qemu-operator-cli' };
@@ -53,8 +59,17 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
       reach: (signal) => uidOfCluster(transport, signal),
       requests: () => transport.requests(),
       userOf: usersOf(transport, store.writingAs(FIELD_MANAGERS.command)),
+      front: {
+        follow: (onChange, onFailure, signal) => {
+          const tell = (object?: KubeObject) =>
+            onChange(object?.['data'] as Readonly<Record<string, string>> | undefined);
+          return followObject({ transport, ...AUTHENTICATION, onChange: tell, onFailure, signal });
+        },
+        review: (spec, signal) => reviewAccess(transport, spec, signal),
+      },
     },
     shellFor: (host) => shells.of(host),
+    streamsOf: async (vm) => new ClusterStreams(streamServer(transport), vm),
     tryLogin: (attempt) => shells.attempt(attempt),
     welcome: (attempt, how) => welcome((one) => shells.attempt(one), attempt, how),
     close: async () => {
@@ -80,6 +95,25 @@ function usersOf(transport: KubeTransport, store: Store): ApiServer['userOf'] {
     const { username, uid = '' } = user;
     const rights = { username, allows: (what: ResourceAttributes) => users.allows(user, what) };
     return { username, uid, store: new CheckedStore(store, rights) };
+  };
+}
+
+/** Where an API server says by what it is known. */
+const AUTHENTICATION = {
+  resource: { group: '', version: 'v1', plural: 'configmaps' },
+  ref: { namespace: 'kube-system', name: 'extension-apiserver-authentication' },
+};
+
+function streamServer(transport: KubeTransport): StreamServer {
+  return {
+    body: async (path, query, signal) => {
+      try {
+        return await transport.stream({ method: 'GET', path, query, signal, idleMs: 0 });
+      } catch (error) {
+        throw error instanceof KubeStatusError ? new RefusedError(error.code, error.message) : error;
+      }
+    },
+    connect: (path, query, dial) => transport.connect(path, query, dial),
   };
 }
 

@@ -6,6 +6,7 @@ import { runCli } from './cli/program.ts';
 import { runProgram } from './host/run-program.ts';
 import { version } from './installation.ts';
 import type { Remotes } from './mcp/remote-hosts.ts';
+import type { StreamsPlace } from './serve/streams-service.ts';
 
 const entry = process.argv[1] ?? '';
 
@@ -71,6 +72,17 @@ const context: Context = {
     return openDoors({ store, reach, requests, onEvent, loopState: doors.loopState, version: version() }, doors);
   },
   openMcpDoor: async (session, options) => (await import('./mcp-over-http.ts')).openMcpOverHttp(session, options),
+  openStreams: async ({ store, apiServer, shellFor }, { tell, ...options }) => {
+    const [{ openStreamsDoor }, { hostStreams }] = await Promise.all([
+      import('./serve/streams-door.ts'),
+      import('./streams/host-streams.ts'),
+    ]);
+    if (apiServer === undefined) throw new Error('there is no API server in front');
+    const findHost = (hostName: string) => store.get('Host', { name: hostName });
+    const streamsOf: StreamsPlace['streamsOf'] = (vm, client, signal) =>
+      hostStreams(vm, { findHost, shellFor, signal, client });
+    return openStreamsDoor({ store, front: apiServer.front, streamsOf, tell }, options);
+  },
   runProgram,
   stdin: process.stdin,
   stdout: process.stdout,

@@ -20,6 +20,7 @@ import { welcome } from './remote/welcome.ts';
 import { type FileStore, openFileStore } from './store/file-store.ts';
 import { SecretFolder } from './store/secret-folder.ts';
 import type { SecretStore } from './store/store.ts';
+import { hostStreams } from './streams/host-streams.ts';
 
 export async function openSession(options: SessionOptions): Promise<Session> {
   if (isInCluster(options)) return (await import('./cluster-session.ts')).openClusterSession(options);
@@ -41,6 +42,10 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     storeName: storeDir,
     loop,
     shellFor: (host) => shells.of(host),
+    streamsOf: (vm, signal) => {
+      const findHost = (name: string) => store.get('Host', { name });
+      return hostStreams(vm, { findHost, shellFor: (host) => shells.of(host), signal });
+    },
     tryLogin: (attempt) => shells.attempt(attempt),
     welcome: (attempt, how) => welcome((one) => shells.attempt(one), attempt, how),
     close: async () => {

@@ -106,6 +106,7 @@ function nobody(): Context {
     serveMcp: never,
     openDoors: never,
     openMcpDoor: never,
+    openStreams: never,
     runProgram: never,
     stdin: Readable.from([]),
     stdout: new Writable({ write: (_chunk, _encoding, done) => done() }),

@@ -1,14 +1,13 @@
 /** Waiting until the server at a port of a guest speaks: QEMU's network takes connections long before the guest does. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
-import type { Shell, TcpAddress } from '../host/shell.ts';
+import type { GuestPort } from '../streams/vm-streams.ts';
 import { type Context, tell, throwIfInterrupted } from './context.ts';
 import { humanAge } from './duration.ts';
 import { CliError, EXIT } from './exit-codes.ts';
 import { whileDriven } from './loop.ts';
 import { outcomeOf } from './outcome.ts';
 import { type Place, placeOf } from './place.ts';
-import { type Reach, reach } from './reach.ts';
 import type { Target } from './resources.ts';
 import type { Session } from './session.ts';
 import { waitUntilSettled } from './wait.ts';
@@ -33,7 +32,7 @@ export async function untilAnswers(
   context: Context,
   session: Session,
   wanted: Wanted,
-): Promise<{ readonly place: Place; readonly target: Reach }> {
+): Promise<{ readonly place: Place; readonly target: GuestPort }> {
   const deadline = performance.now() + wanted.timeoutMs;
   const left = () => Math.max(0, deadline - performance.now());
   const place = await placeOf(session, wanted.name, wanted.namespace);
@@ -72,13 +71,13 @@ async function answered(
   session: Session,
   { name, namespace, guestPort, timeoutMs }: Wanted,
   left: () => number,
-): Promise<{ readonly place: Place; readonly target: Reach }> {
+): Promise<{ readonly place: Place; readonly target: GuestPort }> {
   for (let told = false; ; told = true) {
     const place = await placeOf(session, name, namespace);
     const noAddress = lacksAddress(place.vm);
     if (!noAddress) {
-      const target = await reach(place, name, guestPort, context.signal);
-      if (await speaks(place.shell, target, context.signal)) return { place, target };
+      const target = await place.streams.guestPort(guestPort, context.signal);
+      if (await speaks(target, context.signal)) return { place, target };
       await target.close();
     }
     throwIfInterrupted(context);
@@ -97,8 +96,8 @@ function adviceOn({ invokedAs }: Context, name: string, noAddress: boolean): str
 }
 
 /** Whether anything is said there: servers of SSH speak first. */
-async function speaks(shell: Shell, target: TcpAddress, signal: AbortSignal): Promise<boolean> {
-  const stream = await shell.dialTcp(target, { timeoutMs: ATTEMPT_MS, signal }).catch(() => undefined);
+async function speaks(target: GuestPort, signal: AbortSignal): Promise<boolean> {
+  const stream = await target.dial(AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_MS)])).catch(() => undefined);
   if (stream === undefined) return false;
   const giveUp = () => stream.destroy();
   const deadline = setTimeout(giveUp, ATTEMPT_MS);

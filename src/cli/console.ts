@@ -1,6 +1,5 @@
 /** console: a VM's serial console on this terminal. One client at a time; a second one is told who holds it. */
 import type { Command } from 'commander';
-import { openConsole } from '../streams/console.ts';
 import { attachTerminal, DEFAULT_ESCAPE, escapeByte } from '../streams/terminal.ts';
 import {
   type Context,
@@ -11,8 +10,8 @@ import {
   throwIfInterrupted,
   withSession,
 } from './context.ts';
-import { usageError } from './exit-codes.ts';
-import { notReachable, placeOf } from './place.ts';
+import { CliError, EXIT, usageError } from './exit-codes.ts';
+import { placeOf } from './place.ts';
 
 interface ConsoleOptions extends Globals {
   readonly escape: string;
@@ -39,10 +38,8 @@ async function attach(context: Context, name: string, options: ConsoleOptions): 
     throw usageError(error instanceof Error ? error.message : String(error));
   }
   await withSession(context, options, async (session) => {
-    const { vm, folder, shell } = await placeOf(session, name, namespace);
-    const console = await openConsole(shell, folder, { signal: context.signal }).catch((error: unknown) => {
-      throw error instanceof Error && error.name === 'DialError' ? notReachable(name, vm, 'console') : error;
-    });
+    const { streams } = await placeOf(session, name, namespace);
+    const console = await streams.console(context.signal);
     const close = () => void console.close();
     context.signal.addEventListener('abort', close, { once: true });
     try {
@@ -50,6 +47,8 @@ async function attach(context: Context, name: string, options: ConsoleOptions): 
       const { stdin, stdout } = context;
       const end = await attachTerminal(console.stream, { stdin, stdout, escape: key });
       throwIfInterrupted(context);
+      const { errored } = console.stream;
+      if (errored !== null) throw new CliError(EXIT.failed, `the console of ${name} broke off: ${errored.message}`);
       tell(context, end === 'ended' ? `\nThe console of ${name} has ended.` : `\nDisconnected from ${name}.`);
     } finally {
       context.signal.removeEventListener('abort', close);

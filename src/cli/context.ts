@@ -5,6 +5,8 @@ import type { RunProgram } from '../host/run-program.ts';
 import type { BindAddress, Door } from '../serve/door.ts';
 import type { DoorAddresses, LoopState } from '../serve/doors.ts';
 import type { McpCall } from '../serve/mcp-door.ts';
+import type { StreamsDoorOptions } from '../serve/streams-door.ts';
+import type { StreamsLog } from '../serve/streams-service.ts';
 import { InterruptedError } from './exit-codes.ts';
 import type { GlobalOptions, LoopRole, Machine, OpenSession, Session, SessionOptions } from './session.ts';
 
@@ -34,6 +36,10 @@ export interface McpDoor extends Door {
   endSessions(): Promise<void>;
 }
 
+export interface StreamsOptions extends StreamsDoorOptions {
+  readonly tell: StreamsLog;
+}
+
 export interface Context {
   readonly openSession: OpenSession;
   /** The namespace of the objects where -n does not say it; undefined: `default`. */
@@ -45,6 +51,8 @@ export interface Context {
   readonly openDoors: (session: Session, options: DoorOptions) => Promise<readonly Door[]>;
   /** Serves the MCP tools over HTTP from now on. Fails where the address or the tokens cannot be had. */
   readonly openMcpDoor: (session: Session, options: McpDoorOptions) => Promise<McpDoor>;
+  /** Lets the API server of a cluster in, which passes on what its users ask of VMs. Fails as the others do. */
+  readonly openStreams: (session: Session, options: StreamsOptions) => Promise<Door>;
   /** For an editor and for the script that builds the sample guest. */
   readonly runProgram: RunProgram;
   readonly stdin: Readable & { readonly isTTY?: boolean; readonly isRaw?: boolean; setRawMode?(raw: boolean): unknown };

@@ -1,7 +1,7 @@
 /** logs: what happened to a VM and QEMU's own log, or what the guest printed on its console. */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
-import { followLog, type LogOptions, readLog } from '../streams/logs.ts';
+import type { LogRequest } from '../streams/vm-streams.ts';
 import {
   type Context,
   type Declare,
@@ -12,7 +12,7 @@ import {
   throwIfInterrupted,
   withSession,
 } from './context.ts';
-import { type Place, placeOf } from './place.ts';
+import { placeOf } from './place.ts';
 
 interface LogsOptions extends Globals {
   readonly console?: boolean;
@@ -44,33 +44,25 @@ function parseLines(text: string): number {
 
 async function logs(context: Context, name: string, options: LogsOptions): Promise<void> {
   await withSession(context, options, async (session) => {
-    const place = await placeOf(session, name, options.namespace);
-    const { tail: lines, previous, raw } = options;
-    const log: LogOptions = {
+    const { vm, streams } = await placeOf(session, name, options.namespace);
+    const { tail: lines, previous, raw, follow } = options;
+    const request: LogRequest = {
       source: options.console === true ? 'console' : 'qemu',
       signal: context.signal,
       ...(lines === undefined ? {} : { lines }),
       ...(previous === undefined ? {} : { previous }),
       ...(raw === undefined ? {} : { raw }),
+      ...(follow === undefined ? {} : { follow }),
     };
-    if (log.source === 'qemu' && previous !== true) printHistory(context, place.vm);
-    if (options.follow === true) await follow(context, place, log);
-    else await once(context, place, log);
+    if (request.source === 'qemu' && previous !== true) printHistory(context, vm);
+    try {
+      for await (const text of streams.log(request)) context.stdout.write(text);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== 'LogAbsentError') throw error;
+      tell(context, error.message);
+    }
+    throwIfInterrupted(context);
   });
-}
-
-async function once(context: Context, { shell, folder }: Place, log: LogOptions): Promise<void> {
-  try {
-    context.stdout.write(await readLog(shell, folder, log));
-  } catch (error) {
-    if (!(error instanceof Error) || error.name !== 'LogAbsentError') throw error;
-    tell(context, error.message);
-  }
-}
-
-async function follow(context: Context, { shell, folder }: Place, log: LogOptions): Promise<void> {
-  for await (const text of followLog(shell, folder, log)) context.stdout.write(text);
-  throwIfInterrupted(context);
 }
 
 function printHistory(context: Context, { status }: VirtualMachine): void {

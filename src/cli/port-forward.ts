@@ -1,6 +1,7 @@
 /** port-forward: ports of this machine's loopback that lead to ports of a guest, for as long as the command runs. */
 import type { Command } from 'commander';
 import { forwardPort, LOOPBACK, type PortForward } from '../streams/port-forward.ts';
+import type { GuestPort } from '../streams/vm-streams.ts';
 import {
   type Context,
   type Declare,
@@ -12,8 +13,7 @@ import {
   withSession,
 } from './context.ts';
 import { usageError } from './exit-codes.ts';
-import { type Place, placeOf } from './place.ts';
-import { type Reach, reach } from './reach.ts';
+import { placeOf } from './place.ts';
 
 interface Pair {
   /** 0: one that is free. */
@@ -47,27 +47,27 @@ function parsePair(word: string): Pair {
 
 async function serve(context: Context, name: string, pairs: readonly Pair[], options: Globals): Promise<void> {
   await withSession(context, options, async (session) => {
-    const place = await placeOf(session, name, options.namespace);
-    const reaches = new Map<number, Reach>();
+    const { streams } = await placeOf(session, name, options.namespace);
+    const targets = new Map<number, GuestPort>();
     const forwards: PortForward[] = [];
     try {
       for (const { localPort, guestPort } of pairs) {
-        const target = reaches.get(guestPort) ?? (await reach(place, name, guestPort, context.signal));
-        reaches.set(guestPort, target);
-        forwards.push(await opened(context, place, { localPort, guestPort }, target));
+        const target = targets.get(guestPort) ?? (await streams.guestPort(guestPort, context.signal));
+        targets.set(guestPort, target);
+        forwards.push(await opened(context, { localPort, guestPort }, target));
       }
       await aborted(context.signal);
       throwIfInterrupted(context);
     } finally {
       for (const forward of forwards) forward.close();
-      await Promise.all([...reaches.values()].map((target) => target.close()));
+      await Promise.all([...targets.values()].map((target) => target.close()));
     }
   });
 }
 
-async function opened(context: Context, { shell }: Place, pair: Pair, target: Reach): Promise<PortForward> {
+async function opened(context: Context, pair: Pair, target: GuestPort): Promise<PortForward> {
   const { guestPort } = pair;
-  const forward = await forwardPort(shell, {
+  const forward = await forwardPort({
     localPort: pair.localPort,
     target,
     onConnection: (port) => print(context, `Handling connection for ${port}`),

@@ -15,6 +15,7 @@ import {
   type McpDoor,
   withSession,
 } from './context.ts';
+import { usageError } from './exit-codes.ts';
 import {
   keysOfProblem,
   LOG_LEVELS,
@@ -32,9 +33,10 @@ const HEALTH = '--health-probe-bind-address';
 const MCP = '--mcp-bind-address';
 /** Of one box: whoever is meant to reach it from elsewhere is said so. */
 const LOOPBACK = '127.0.0.1';
+const STREAMS = '--streams-bind-address';
 
 /** Of a pod, whose ports nobody else has, as controller-runtime's projects have them. */
-const IN_CLUSTER = { metrics: ':8080', health: ':8081' };
+const IN_CLUSTER = { metrics: ':8080', health: ':8081', streams: ':8443' };
 
 interface RunOptions extends Globals {
   readonly logFormat?: LogFormat;
@@ -44,6 +46,9 @@ interface RunOptions extends Globals {
   readonly healthProbeBindAddress?: string;
   readonly mcpBindAddress?: string;
   readonly mcpAllowedHost?: readonly string[];
+  readonly streamsBindAddress?: string;
+  readonly tlsCertFile?: string;
+  readonly tlsPrivateKeyFile?: string;
 }
 
 export const declareRun: Declare = (command, context) => {
@@ -67,6 +72,12 @@ export const declareRun: Declare = (command, context) => {
       `${MCP} <address>`,
       'where MCP clients with a token find /mcp; without a host the loopback, in a cluster every address (default: 0, nowhere)',
     )
+    .option(
+      `${STREAMS} <address>`,
+      `in a cluster: where its API server finds consoles, screens, logs and ports of machines; 0: nowhere (default: ${IN_CLUSTER.streams} with the two files, else 0)`,
+    )
+    .option('--tls-cert-file <file>', 'certificate of this address, PEM; read again when it changes')
+    .option('--tls-private-key-file <file>', 'its key, PEM')
     .option('--mcp-allowed-host <name...>', 'a name by which they reach it, besides addresses and localhost')
     .option('--allow-local-host', 'in a cluster: a Host may be the machine that the operator runs on')
     .action(async (_options, self: Command) => run(context, self.optsWithGlobals<RunOptions>()));
@@ -92,13 +103,14 @@ async function run(context: Context, options: RunOptions): Promise<void> {
         doors.push(...(await openDoors(context, session, { ...options, loopState: () => state }, log)));
         const mcp = await openMcpDoor(context, session, options, log);
         if (mcp !== undefined) doors.push(mcp);
+        const streams = await openStreams(context, session, options, log);
         try {
           await drive(context, session, log, (now) => {
             state = now;
           });
         } finally {
           // While there is a store: what a call made for itself is taken back.
-          await mcp?.endSessions();
+          await Promise.all([mcp?.endSessions(), streams?.close()]);
         }
       },
       'run',
@@ -141,6 +153,29 @@ async function openMcpDoor(
   });
   log.info({ flag: door.flag, address: door.address }, 'serving');
   for (const path of door.tokenFiles) log.info({ path }, 'clients of /mcp show the token in this file');
+  return door;
+}
+
+/** Undefined: it stays closed. */
+async function openStreams(
+  context: Context,
+  session: Session,
+  options: RunOptions,
+  log: Log,
+): Promise<Door | undefined> {
+  const { tlsCertFile: certFile, tlsPrivateKeyFile: keyFile, streamsBindAddress } = options;
+  const files = certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile };
+  const isSaid = [certFile, keyFile, streamsBindAddress].some((word) => word !== undefined);
+  if (isSaid && session.storeName !== KUBERNETES)
+    throw usageError(`${STREAMS} and its files are for --store kubernetes`);
+  const bind = parseBindAddress(STREAMS, streamsBindAddress ?? (isSaid ? IN_CLUSTER.streams : '0'));
+  if (bind === undefined) return undefined;
+  if (files === undefined) throw usageError(`${STREAMS} needs --tls-cert-file and --tls-private-key-file`);
+  const door = await context.openStreams(session, {
+    ...{ bind, files },
+    tell: (level, fields, message) => log[level](fields, message),
+  });
+  log.info({ flag: door.flag, address: door.address }, 'serving');
   return door;
 }
 

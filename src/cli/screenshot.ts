@@ -2,9 +2,7 @@
 import { closeSync, openSync, readSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
-import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { PNG_SIGNATURE } from '../streams/png.ts';
-import { screenshot } from '../streams/screenshot.ts';
 import {
   type Context,
   type Declare,
@@ -15,7 +13,7 @@ import {
   withSession,
 } from './context.ts';
 import { CliError, EXIT, usageError } from './exit-codes.ts';
-import { notReachable, placeOf } from './place.ts';
+import { placeOf } from './place.ts';
 
 interface ScreenshotOptions extends Globals {
   readonly output?: string;
@@ -41,10 +39,10 @@ async function capture(context: Context, name: string, options: ScreenshotOption
   if (output !== STDOUT) refuseForeign(output);
   else if (context.stdout.isTTY === true) throw usageError('a picture is no text for a terminal: name a file, -o FILE');
   await withSession(context, options, async (session) => {
-    const { vm, folder, shell } = await placeOf(session, name, namespace);
-    const picture = await screenshot(shell, folder, context.signal).catch((error: unknown) => {
+    const { streams } = await placeOf(session, name, namespace);
+    const picture = await streams.screenshot(context.signal).catch((error: unknown) => {
       throwIfInterrupted(context);
-      throw refusalOf(error, name, vm);
+      throw error;
     });
     if (output === STDOUT) context.stdout.write(picture);
     else {
@@ -52,18 +50,6 @@ async function capture(context: Context, name: string, options: ScreenshotOption
       tell(context, `${output}: what ${name} drew (${picture.length} bytes)`);
     }
   });
-}
-
-function refusalOf(error: unknown, name: string, vm: VirtualMachine): unknown {
-  if (!(error instanceof Error)) return error;
-  if (error.name === 'NoScreenError') {
-    const waits = vm.status?.pendingChanges?.some(({ path }) => path === 'spec.graphics.vnc') === true;
-    const advice = waits
-      ? 'it gets one at its next restart'
-      : 'spec.graphics: {vnc: {}} gives it one at its next restart; its text console is there without: see `console`';
-    return new CliError(EXIT.failed, `${name} has no screen: ${advice}`);
-  }
-  return error.name === 'DialError' || vm.status?.pid === undefined ? notReachable(name, vm, 'screen') : error;
 }
 
 /** An earlier picture may be replaced; what is anything else was meant otherwise. */

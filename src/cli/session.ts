@@ -1,10 +1,13 @@
 /** What a command gets to work with. main.ts makes it; commands never open stores or loops themselves. */
 import type { Host } from '../api/host.ts';
 import type { Attempt, Welcome } from '../api/host-ssh.ts';
+import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { Holder } from '../doctor/service-checks.ts';
 import type { Login, Shell } from '../host/shell.ts';
 import type { ControllerEvent } from '../reconcile/loop-event.ts';
+import type { FrontServer } from '../serve/streams-door.ts';
 import type { SecretStore, Store } from '../store/store.ts';
+import type { VmStreams } from '../streams/vm-streams.ts';
 
 /** The word of --store for a cluster. */
 export const KUBERNETES = 'kubernetes';
@@ -42,8 +45,10 @@ export interface Session {
   readonly loop: LoopSupervisor;
   /** Of a cluster: what its API server does for this process. */
   readonly apiServer?: ApiServer | undefined;
-  /** Reaches the machine of a Host for streams. */
+  /** Reaches the machine of a Host. */
   readonly shellFor: (host: Host) => Shell;
+  /** Console, screen, logs and ports of a VM: on its host, or in a cluster through the API server. */
+  readonly streamsOf: (vm: VirtualMachine, signal: AbortSignal) => Promise<VmStreams>;
   /** Reaches a machine over SSH that no Host stands for yet, or a Host with other credentials than it has. */
   readonly tryLogin: (attempt: Attempt) => Login;
   /** The same, for what a Host is made from. @param vmDir absent: the first that the user may write there */
@@ -66,6 +71,8 @@ export interface ApiServer {
   requests(): Iterable<{ readonly method: string; readonly code: string; readonly count: number }>;
   /** Whose a bearer token for the operator is. Rejects where the API server does not say; undefined: nobody's. */
   userOf(token: string): Promise<ClusterUser | undefined>;
+  /** What an API of our own needs behind it. */
+  readonly front: FrontServer;
 }
 
 export interface ClusterUser {

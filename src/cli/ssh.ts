@@ -5,13 +5,13 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import type { TcpAddress } from '../host/shell.ts';
 import { forwardPort, LOOPBACK } from '../streams/port-forward.ts';
+import type { GuestPort } from '../streams/vm-streams.ts';
 import { untilAnswers } from './answering.ts';
 import { type Context, type Declare, examples, type Globals, tell, withSession } from './context.ts';
 import { parseDuration } from './duration.ts';
 import { EndedWith } from './exit-codes.ts';
-import type { Place } from './place.ts';
-import type { Reach } from './reach.ts';
 
 interface SshOptions extends Globals {
   /** ms. */
@@ -56,7 +56,7 @@ async function connect(context: Context, word: string, words: readonly string[],
   const wanted = { name, namespace: options.namespace, guestPort: SSH_PORT, timeoutMs: options.timeout };
   await withSession(context, options, async (session) => {
     const { place, target: there } = await untilAnswers(context, session, wanted);
-    const target = place.remote ? await brought(place, there) : there;
+    const target = there.address === undefined ? await brought(there) : { ...there.address, close: there.close };
     try {
       const { metadata, spec } = place.vm;
       const user = said ?? spec.cloudInit?.user;
@@ -75,8 +75,8 @@ async function connect(context: Context, word: string, words: readonly string[],
 }
 
 /** A port of another machine, at one of this machine's own. */
-async function brought({ shell }: Place, target: Reach): Promise<Reach> {
-  const forward = await forwardPort(shell, {
+async function brought(target: GuestPort): Promise<TcpAddress & Pick<GuestPort, 'close'>> {
+  const forward = await forwardPort({
     localPort: 0,
     target,
     onConnection: () => undefined,
@@ -104,10 +104,7 @@ interface Login {
 }
 
 /** Words before the command. The address is no guest's own, so what ~/.ssh says of it does not count. */
-export function sshOptions(
-  { host, port }: Pick<Reach, 'host' | 'port'>,
-  { user, identity, uid, keys }: Login,
-): string[] {
+export function sshOptions({ host, port }: TcpAddress, { user, identity, uid, keys }: Login): string[] {
   return [
     ...['-o', `HostKeyAlias=${uid}`],
     ...['-o', `UserKnownHostsFile=${quoted(join(keys, uid))}`],

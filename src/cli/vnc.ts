@@ -12,7 +12,7 @@ import {
   withSession,
 } from './context.ts';
 import { CliError, EXIT } from './exit-codes.ts';
-import { notReachable, placeOf } from './place.ts';
+import { placeOf } from './place.ts';
 
 interface VncCommandOptions extends Globals {
   readonly port?: number;
@@ -42,11 +42,9 @@ function parsePort(text: string): number {
 async function show(context: Context, name: string, options: VncCommandOptions): Promise<void> {
   const { port, namespace } = options;
   await withSession(context, options, async (session) => {
-    const { vm, folder, shell } = await placeOf(session, name, namespace);
+    const { streams } = await placeOf(session, name, namespace);
     const wanted = port === undefined ? {} : { port };
-    const proxy = await vncProxy(shell, folder, { signal: context.signal, ...wanted }).catch((error: unknown) => {
-      throw refusal(error, name, vm.status?.pid === undefined) ?? notReachable(name, vm, 'screen');
-    });
+    const proxy = await vncProxy((signal) => streams.screen(signal), { signal: context.signal, ...wanted });
     print(context, `Address:  127.0.0.1:${proxy.port}`);
     print(context, `Password: ${proxy.password}`);
     tell(
@@ -59,13 +57,4 @@ async function show(context: Context, name: string, options: VncCommandOptions):
     if (end === 'failed') throw new CliError(EXIT.failed, `the screen of ${name} could not be reached`);
     tell(context, 'The viewer has left.');
   });
-}
-
-/** undefined: nobody answers there. */
-function refusal(error: unknown, name: string, absent: boolean): Error | undefined {
-  if (!(error instanceof Error)) return new Error(String(error));
-  if (error.name === 'DialError') return undefined;
-  if (error.name !== 'UserMonitorError' || absent) return error;
-  const hint = `Has ${name} a screen? spec.graphics: {vnc: {}} gives it one at its next restart.`;
-  return new CliError(EXIT.failed, `${error.message}. ${hint}`);
 }

@@ -3,6 +3,7 @@
  * credentials, undici carries the requests. Every request has a deadline, a watch has a limit of silence.
  */
 import { createHash } from 'node:crypto';
+import { Agent as HttpAgent } from 'node:http';
 import type { RequestOptions } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeConfig } from '@kubernetes/client-node';
@@ -45,6 +46,16 @@ export interface KubeRequest {
   /** Of the body; default JSON. */
   readonly contentType?: string;
   readonly signal?: AbortSignal | undefined;
+  /** How long a stream may be silent; 0: for ever. Default: as a watch. */
+  readonly idleMs?: number;
+}
+
+/** What another client than this one needs to ask as the same user. */
+export interface Way {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  /** With the CA, the client's certificate, and the proxy. */
+  readonly agent: HttpAgent | undefined;
 }
 
 /** Connections at once for what is no watch. */
@@ -69,6 +80,7 @@ interface Target {
   readonly server: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly pools: Pools;
+  readonly agent: HttpAgent | undefined;
 }
 
 export class KubeTransport {
@@ -98,6 +110,14 @@ export class KubeTransport {
       const answer = await this.#send(call, 'watches');
       if (answer.statusCode >= 300) throw await statusOf(answer);
       return answer.body;
+    });
+  }
+
+  /** Calls `dial`, and again with the credentials of now where its error has code 401. */
+  async connect<T>(path: string, query: Query, dial: (way: Way) => Promise<T>): Promise<T> {
+    return this.#knownTo(async () => {
+      const { server, headers, agent } = await this.#target();
+      return dial({ url: urlOf(server, path, query), headers, agent });
     });
   }
 
@@ -132,7 +152,7 @@ export class KubeTransport {
     try {
       return await call();
     } catch (error) {
-      if (!(error instanceof KubeStatusError) || error.code !== 401) throw error;
+      if (!(error instanceof Error) || Reflect.get(error, 'code') !== 401) throw error;
       this.#config = this.#options.load();
       this.#known = undefined;
       return call();
@@ -141,12 +161,11 @@ export class KubeTransport {
 
   async #send(call: KubeRequest, pool: 'calls' | 'watches'): Promise<Dispatcher.ResponseData> {
     const { server, headers, pools } = await this.#target();
-    const { method, path, query = {}, body, contentType = 'application/json', signal } = call;
-    const url = new URL(server + path);
-    for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, value);
+    const { method, path, query = {}, body, contentType = 'application/json', signal, idleMs } = call;
     const answer = await reached(() =>
-      request(url, {
+      request(urlOf(server, path, query), {
         method,
+        ...(idleMs !== undefined && { bodyTimeout: idleMs }),
         dispatcher: pools[pool],
         headers: body === undefined ? headers : { ...headers, 'content-type': contentType },
         body: body === undefined ? null : JSON.stringify(body),
@@ -186,7 +205,13 @@ export class KubeTransport {
     for (const [name, value] of Object.entries(found.headers ?? {})) headers[name.toLowerCase()] = String(value);
     if (typeof found.auth === 'string')
       headers['authorization'] = `Basic ${Buffer.from(found.auth).toString('base64')}`;
-    return { server: cluster.server.replace(/\/$/, ''), headers, pools: this.#poolsFor(found, cluster.proxyUrl) };
+    const agent = found.agent instanceof HttpAgent ? found.agent : undefined;
+    return {
+      server: cluster.server.replace(/\/$/, ''),
+      headers,
+      pools: this.#poolsFor(found, cluster.proxyUrl),
+      agent,
+    };
   }
 
   /** New files of the CA or of a client certificate are a new pool; the old one ends with its last request. */
@@ -211,6 +236,12 @@ export class KubeTransport {
     };
     return this.#pools;
   }
+}
+
+function urlOf(server: string, path: string, query: Query): URL {
+  const url = new URL(server + path);
+  for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, value);
+  return url;
 }
 
 function withoutAbsent<T extends object>(options: T): { [K in keyof T]?: NonNullable<T[K]> } {

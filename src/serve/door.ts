@@ -1,7 +1,7 @@
 /** One address that answers HTTP. All that this room serves hangs on express here. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Server } from 'node:net';
 import express, { type ErrorRequestHandler, type Express } from 'express';
 import { messageOf } from '../api/errors.ts';
 
@@ -46,16 +46,10 @@ export async function openDoor(bind: BindAddress, addRoutes: (app: Express) => v
   app.use((_request, response) => void response.status(404).type('text').send('404 page not found\n'));
   app.use(failed);
   const server = createServer({ requestTimeout: REQUEST_MS, connectionsCheckingInterval: REQUEST_MS / 2 }, app);
-  try {
-    server.listen({ port: bind.port, ...(bind.host !== undefined && { host: bind.host }) });
-    await once(server, 'listening');
-  } catch (error) {
-    throw new DoorError(`${bind.flag} ${bind.text} cannot be served: ${whyNot(error as NodeJS.ErrnoException)}`);
-  }
-  const { address, port, family } = server.address() as AddressInfo;
+  const address = await listening(server, bind);
   return {
     flag: bind.flag,
-    address: family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`,
+    address,
     close: async () => {
       const closed = once(server, 'close');
       server.close();
@@ -64,6 +58,18 @@ export async function openDoor(bind: BindAddress, addRoutes: (app: Express) => v
       clearTimeout(timer);
     },
   };
+}
+
+/** Resolves to where it listens. @throws DoorError */
+export async function listening(server: Server, bind: BindAddress): Promise<string> {
+  try {
+    server.listen({ port: bind.port, ...(bind.host !== undefined && { host: bind.host }) });
+    await once(server, 'listening');
+  } catch (error) {
+    throw new DoorError(`${bind.flag} ${bind.text} cannot be served: ${whyNot(error as NodeJS.ErrnoException)}`);
+  }
+  const { address, port, family } = server.address() as AddressInfo;
+  return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 const failed: ErrorRequestHandler = (error, _request, response, _next) => {

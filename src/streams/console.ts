@@ -25,21 +25,26 @@ export interface ConsoleHolder {
 export class ConsoleHeldError extends Error {
   override name = 'ConsoleHeldError';
   readonly holder: ConsoleHolder | undefined;
-  constructor(holder: ConsoleHolder | undefined) {
-    super(
-      holder === undefined
-        ? `the console is held by another program, which is connected to its socket`
-        : `the console is held by ${holder.user} on ${holder.from} (pid ${holder.pid}) since ${new Date(holder.sinceMs).toISOString()}`,
-    );
+  /** @param said as somebody else has found it; absent: made of the holder */
+  constructor(holder: ConsoleHolder | undefined, said?: string) {
+    super(said ?? heldBy(holder));
     this.holder = holder;
   }
+}
+
+function heldBy(holder: ConsoleHolder | undefined): string {
+  if (holder === undefined) return 'the console is held by another program, which is connected to its socket';
+  const { user, from, pid, sinceMs } = holder;
+  return `the console is held by ${user} on ${from} (pid ${pid}) since ${new Date(sinceMs).toISOString()}`;
 }
 
 export interface ConsoleOptions {
   readonly signal: AbortSignal;
   /** Told to a second client. Default: this process. */
-  readonly who?: { readonly user: string; readonly pid: number; readonly from: string };
+  readonly who?: ConsoleClient | undefined;
 }
+
+export type ConsoleClient = Pick<ConsoleHolder, 'user' | 'pid' | 'from'>;
 
 export interface OpenConsole {
   /** Bytes as the guest prints them, and as it is typed at. It ends with QEMU. */

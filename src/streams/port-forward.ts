@@ -1,16 +1,15 @@
-/** A port of this machine's loopback joined to a TCP port that the VM's host can reach, connection by connection. */
+/** A port of this machine's loopback joined to a TCP port of a guest, connection by connection. */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { messageOf } from '../api/errors.ts';
-import type { Shell, TcpAddress } from '../host/shell.ts';
+import type { GuestPort } from './vm-streams.ts';
 
 export const LOOPBACK = '127.0.0.1';
-const TIMEOUT_MS = 10_000;
 
 export interface PortForwardOptions {
   /** On the loopback; 0: one that is free. */
   readonly localPort: number;
-  readonly target: TcpAddress;
+  readonly target: Pick<GuestPort, 'dial'>;
   readonly onConnection: (localPort: number) => void;
   /** A connection that failed; the others go on. */
   readonly onFailure: (message: string) => void;
@@ -23,7 +22,7 @@ export interface PortForward {
 }
 
 /** @throws listen's error where the port is taken */
-export async function forwardPort(shell: Shell, options: PortForwardOptions): Promise<PortForward> {
+export async function forwardPort(options: PortForwardOptions): Promise<PortForward> {
   const { target, onConnection, onFailure } = options;
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true });
   const localPort = await listen(server, options.localPort);
@@ -36,7 +35,7 @@ export async function forwardPort(shell: Shell, options: PortForwardOptions): Pr
   server.on('connection', (client: Socket) => {
     track(client);
     onConnection(localPort);
-    shell.dialTcp(target, { timeoutMs: TIMEOUT_MS, signal: stop.signal }).then(
+    target.dial(stop.signal).then(
       (guest) => {
         track(guest);
         join(client, guest, () => onFailure('the guest closed the connection at once; does anything listen there?'));

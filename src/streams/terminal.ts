@@ -6,7 +6,12 @@ export const DEFAULT_ESCAPE = '^]';
 
 export interface TerminalOptions {
   /** In raw mode while attached, where it is a terminal. */
-  readonly stdin: Readable & { readonly isRaw?: boolean; setRawMode?(raw: boolean): unknown };
+  readonly stdin: Readable & {
+    readonly isRaw?: boolean;
+    setRawMode?(raw: boolean): unknown;
+    ref?(): unknown;
+    unref?(): unknown;
+  };
   readonly stdout: Writable;
   /** `^` and one of `@A-Z[\]^_`, or a single character. */
   readonly escape?: string;
@@ -36,6 +41,8 @@ export function attachTerminal(stream: Duplex, options: TerminalOptions): Promis
     const end = (how: TerminalEnd) => {
       clearTimeout(linger);
       stdin.off('data', onInput).off('end', onInputEnd).pause();
+      // A pipe that somebody holds open would keep this process alive.
+      stdin.unref?.();
       stream.off('data', onOutput).off('end', onEnded).off('close', onEnded).off('drain', onStreamDrain);
       stdout.off('drain', onOutputDrain);
       restore();
@@ -63,6 +70,7 @@ export function attachTerminal(stream: Duplex, options: TerminalOptions): Promis
     if (stream.destroyed || stream.readableEnded) return end('ended');
     stream.on('data', onOutput).once('end', onEnded).once('close', onEnded).on('drain', onStreamDrain);
     stdout.on('drain', onOutputDrain);
+    stdin.ref?.();
     stdin.on('data', onInput).once('end', onInputEnd);
     stdin.resume();
   });

@@ -1,6 +1,6 @@
 /**
- * A VM's screen for one viewer: a port on the loopback of this machine, joined to the VNC socket in the VM's folder,
- * with a password that is made for it. It ends with the viewer.
+ * A VM's screen for one viewer: a port on the loopback of this machine, joined to the VM's VNC server, with a password
+ * that is made for it. It ends with the viewer.
  */
 import { randomInt } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream';
 import { FOLDER_FILES } from '../api/effective-spec.ts';
 import type { Shell } from '../host/shell.ts';
 import { tellMonitor } from './user-monitor.ts';
+import type { OpenScreen } from './vm-streams.ts';
 
 export interface VncOptions {
   readonly signal: AbortSignal;
@@ -23,7 +24,6 @@ export type VncEnd = 'ended' | 'expired' | 'failed' | 'closed';
 
 export interface VncProxy {
   readonly port: number;
-  /** For a person's eyes: on the terminal alone, never in a log or an object. */
   readonly password: string;
   readonly expiresInSeconds: number;
   readonly ended: Promise<VncEnd>;
@@ -39,44 +39,52 @@ const PASSWORD_LENGTH = 8;
 const ALPHABET = 'ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789';
 
 /**
+ * The VNC socket in the VM's folder, with a password that nobody had before.
  * @param folder the VM's own folder on the shell's host
- * @throws DialError where the VM is not running, UserMonitorError where it has no screen, and listen's error where
- * the port is taken
+ * @throws DialError where the VM is not running, UserMonitorError where it has no screen
  */
-export async function vncProxy(shell: Shell, folder: string, options: VncOptions): Promise<VncProxy> {
+export async function openScreen(shell: Shell, folder: string, signal: AbortSignal): Promise<OpenScreen> {
+  const password = Array.from({ length: PASSWORD_LENGTH }, () => ALPHABET[randomInt(ALPHABET.length)]).join('');
+  const commands = [
+    { execute: 'set_password', arguments: { protocol: 'vnc', password } },
+    // Second, so that it cannot revive the password before this one.
+    { execute: 'expire_password', arguments: { protocol: 'vnc', time: `+${PASSWORD_SECONDS}` } },
+  ];
+  await tellMonitor(shell, folder, commands, signal);
+  return {
+    password,
+    expiresInSeconds: PASSWORD_SECONDS,
+    dial: (until) => shell.dial(`${folder}/${FOLDER_FILES.vnc}`, { timeoutMs: TIMEOUT_MS, signal: until }),
+    close: () => expire(shell, folder),
+  };
+}
+
+/** @throws what `open` throws, and listen's error where the port is taken: then `open` was not called */
+export async function vncProxy(
+  open: (signal: AbortSignal) => Promise<OpenScreen>,
+  options: VncOptions,
+): Promise<VncProxy> {
   const server = createServer({ pauseOnConnect: true });
   const port = await listen(server, options.port ?? 0);
-  const password = Array.from({ length: PASSWORD_LENGTH }, () => ALPHABET[randomInt(ALPHABET.length)]).join('');
-  try {
-    await tellMonitor(
-      shell,
-      folder,
-      [
-        { execute: 'set_password', arguments: { protocol: 'vnc', password } },
-        // Second, so that it cannot revive the password before this one.
-        { execute: 'expire_password', arguments: { protocol: 'vnc', time: `+${PASSWORD_SECONDS}` } },
-      ],
-      options.signal,
-    );
-  } catch (error) {
+  const screen = await open(options.signal).catch((error: unknown) => {
     server.close();
     throw error;
-  }
+  });
   const stop = new AbortController();
   const onAbort = () => stop.abort();
   options.signal.addEventListener('abort', onAbort, { once: true });
   const serve = async () => {
-    const how = await serveOne(server, shell, folder, stop.signal);
+    const how = await serveOne(server, screen, stop.signal);
     options.signal.removeEventListener('abort', onAbort);
-    await expire(shell, folder);
+    await screen.close();
     return how;
   };
   const ended = serve();
   if (options.signal.aborted) stop.abort();
   return {
     port,
-    password,
-    expiresInSeconds: PASSWORD_SECONDS,
+    password: screen.password,
+    expiresInSeconds: screen.expiresInSeconds,
     ended,
     close: async () => {
       stop.abort();
@@ -103,7 +111,7 @@ async function expire(shell: Shell, folder: string): Promise<void> {
 }
 
 /** The first connection is the one; the port is closed behind it. Never rejects. */
-function serveOne(server: Server, shell: Shell, folder: string, stop: AbortSignal): Promise<VncEnd> {
+function serveOne(server: Server, screen: OpenScreen, stop: AbortSignal): Promise<VncEnd> {
   return new Promise((resolve) => {
     const opened: Duplex[] = [];
     const end = (how: VncEnd) => {
@@ -114,7 +122,7 @@ function serveOne(server: Server, shell: Shell, folder: string, stop: AbortSigna
       resolve(how);
     };
     const onStop = () => end('closed');
-    const deadline = setTimeout(() => end('expired'), PASSWORD_SECONDS * 1000);
+    const deadline = setTimeout(() => end('expired'), screen.expiresInSeconds * 1000);
     stop.addEventListener('abort', onStop, { once: true });
     server.on('connection', (viewer: Socket) => {
       viewer.on('error', () => undefined);
@@ -125,12 +133,12 @@ function serveOne(server: Server, shell: Shell, folder: string, stop: AbortSigna
       opened.push(viewer);
       viewer.setNoDelay(true);
       viewer.once('close', () => end('ended'));
-      shell.dial(`${folder}/${FOLDER_FILES.vnc}`, { timeoutMs: TIMEOUT_MS, signal: stop }).then(
-        (screen) => {
-          opened.push(screen);
-          screen.on('error', () => undefined).once('close', () => end('ended'));
-          if (viewer.destroyed) return void screen.destroy();
-          viewer.pipe(screen).pipe(viewer);
+      screen.dial(stop).then(
+        (drawn) => {
+          opened.push(drawn);
+          drawn.on('error', () => undefined).once('close', () => end('ended'));
+          if (viewer.destroyed || drawn.destroyed) return end('ended');
+          viewer.pipe(drawn).pipe(viewer);
         },
         () => end('failed'),
       );

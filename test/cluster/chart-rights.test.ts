@@ -24,6 +24,7 @@ import {
   RELEASE,
   runPod,
 } from './support/chart.ts';
+import { routeStreams } from './support/streams.ts';
 import { type Ended, TestCluster } from './support/test-cluster.ts';
 
 const ends: (() => Promise<void>)[] = [];
@@ -231,6 +232,12 @@ describe('the operator, with a token of its ServiceAccount', () => {
     await cluster.kubectl(['wait', '--for=delete', 'secret/gone', '-n', NAMESPACE, '--timeout=60s']);
     await cluster.kubectl(['wait', '--for=delete', 'qhost/passing', '--timeout=60s']);
     expect(await cluster.kubectl(['get', 'secret', '-n', NAMESPACE, '-o', 'name'])).toContain('secret/rack1-login');
+  });
+
+  test('asks whether a user may read a log, and gives it through the API server', async () => {
+    await routeStreams(cluster, [NAMESPACE, RELEASE], [operator]);
+    const path = `/apis/subresources.qemu-operator.dev/v1alpha1/namespaces/${TEAM}/virtualmachines/web/log?console=true`;
+    expect(await cluster.kubectl(['get', '--raw', path])).toContain('TINY-UP');
   });
 
   test('removes adopt once it is done, and cleans up after a VM that is deleted', async () => {

@@ -1,4 +1,5 @@
 /** The charts as Helm and a real API server take them: linted, rendered, admitted, installed, upgraded. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -200,8 +201,49 @@ test('installed, its pods pass restricted pod security', async () => {
       stdout: 'pod/one created (server dry run)\n',
     });
   // The namespace does refuse.
-  const { containers } = spec;
-  expect((await admitted({ spec: { containers } })).stderr).toContain('violates PodSecurity "restricted:latest"');
+  const { containers, volumes } = spec;
+  expect((await admitted({ spec: { containers, volumes } })).stderr).toContain(
+    'violates PodSecurity "restricted:latest"',
+  );
+});
+
+interface Served {
+  readonly data: Readonly<Record<string, string>>;
+  readonly spec: { readonly caBundle: string; readonly service: { readonly name: string } };
+}
+
+/** The certificate of the streams' address, and by what the API server knows it. */
+async function serving(secret: string): Promise<{ certificate: X509Certificate; key: string; caBundle: string }> {
+  const read = async (...words: readonly string[]) =>
+    JSON.parse(await cluster.kubectl(['get', ...words, '-n', NAMESPACE, '-o', 'json'])) as Served;
+  const { data } = await read('secret', secret);
+  const { spec } = await read('apiservice', 'v1alpha1.subresources.qemu-operator.dev');
+  const pem = (text: string | undefined) => Buffer.from(text ?? '', 'base64');
+  const certificate = new X509Certificate(pem(data['tls.crt']));
+  expect(certificate.verify(new X509Certificate(pem(spec.caBundle)).publicKey)).toBe(true);
+  expect(certificate.checkPrivateKey(createPrivateKey(pem(data['tls.key'])))).toBe(true);
+  expect(certificate.checkHost(`${spec.service.name}.${NAMESPACE}.svc`)).toBe(`${RELEASE}.${NAMESPACE}.svc`);
+  return { certificate, key: data['tls.key'] ?? '', caBundle: spec.caBundle };
+}
+
+test('the certificate of the streams is made once and kept by upgrades; another one may be given', async () => {
+  await installOperator(cluster);
+  const first = await serving(`${RELEASE}-streams`);
+  expect(Date.parse(first.certificate.validTo) - Date.now()).toBeGreaterThan(9 * 365 * 86_400_000);
+  await installOperator(cluster, ['--set', 'logLevel=debug']);
+  expect(await serving(`${RELEASE}-streams`)).toMatchObject({ key: first.key, caBundle: first.caBundle });
+
+  const given = JSON.parse(
+    await cluster.kubectl(['get', 'secret', `${RELEASE}-streams`, '-n', NAMESPACE, '-o', 'json']),
+  );
+  const mine = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'mine', namespace: NAMESPACE }, data: given.data };
+  await cluster.kubectl(['apply', '-f', '-'], JSON.stringify(mine));
+  await installOperator(cluster, ['--set', 'streams.existingSecret=mine']);
+  expect(await serving('mine')).toMatchObject({ key: first.key, caBundle: first.caBundle });
+  expect((await podTemplate(cluster)).spec.volumes).toMatchObject([{ secret: { secretName: 'mine' } }]);
+  await installOperator(cluster, ['--set', 'streams.enabled=false']);
+  expect(await list('apiservice', '-l', `app.kubernetes.io/instance=${RELEASE}`)).toEqual([]);
+  expect(await list('rolebinding', '-n', 'kube-system', '-l', `app.kubernetes.io/instance=${RELEASE}`)).toEqual([]);
 });
 
 test('values change by an upgrade, and what stays when it is uninstalled', async () => {

@@ -16,7 +16,7 @@ import { ConsoleHeldError, openConsole } from '../../src/streams/console.ts';
 import { followLog, LogAbsentError, MAX_LOG_BYTES, readLog } from '../../src/streams/logs.ts';
 import { attachTerminal } from '../../src/streams/terminal.ts';
 import { UserMonitorError } from '../../src/streams/user-monitor.ts';
-import { vncProxy } from '../../src/streams/vnc.ts';
+import { openScreen, vncProxy } from '../../src/streams/vnc.ts';
 import { type BareOptions, type BareQemu, startBareQemu } from '../guests/bare-qemu.ts';
 import { linuxGuest } from '../guests/linux.ts';
 import { writeTinyDisk } from '../guests/tiny.ts';
@@ -209,7 +209,7 @@ describe('the screen', () => {
 
   test('is seen with the password, by one viewer, on the loopback alone', async () => {
     await startWithScreen();
-    const proxy = await vncProxy(shell, folder, { signal });
+    const proxy = await vncProxy((until) => openScreen(shell, folder, until), { signal });
     expect(proxy.password).toMatch(/^[A-Za-z2-9]{8}$/);
     const outside = Object.values(networkInterfaces())
       .flatMap((addresses) => addresses ?? [])
@@ -223,7 +223,7 @@ describe('the screen', () => {
     viewer.destroy();
     expect(await proxy.ended).toBe('ended');
     // The password is of no use afterwards, not even to the next proxy's viewer.
-    const next = await vncProxy(shell, folder, { signal });
+    const next = await vncProxy((until) => openScreen(shell, folder, until), { signal });
     const late = await view(next.port);
     expect((await authenticate(late, proxy.password)).result).not.toBe(0);
     await next.close();
@@ -235,7 +235,7 @@ describe('the screen', () => {
     const direct = connect(join(folder, FOLDER_FILES.vnc));
     expect((await authenticate(direct, '')).result).not.toBe(0);
     direct.destroy();
-    const proxy = await vncProxy(shell, folder, { signal });
+    const proxy = await vncProxy((until) => openScreen(shell, folder, until), { signal });
     expect((await authenticate(await view(proxy.port), 'wrongone')).result).not.toBe(0);
     expect(await proxy.ended).toBe('ended');
   });
@@ -243,12 +243,14 @@ describe('the screen', () => {
   test('takes the port that is asked for, and ends with its caller and with QEMU', async () => {
     const guest = await startWithScreen();
     const caller = new AbortController();
-    const first = await vncProxy(shell, folder, { signal: caller.signal });
-    await expect(vncProxy(shell, folder, { signal, port: first.port })).rejects.toThrow(/EADDRINUSE/);
+    const first = await vncProxy((until) => openScreen(shell, folder, until), { signal: caller.signal });
+    await expect(vncProxy((until) => openScreen(shell, folder, until), { signal, port: first.port })).rejects.toThrow(
+      /EADDRINUSE/,
+    );
     caller.abort();
     expect(await first.ended).toBe('closed');
     await expect(view(first.port)).rejects.toThrow();
-    const second = await vncProxy(shell, folder, { signal, port: first.port });
+    const second = await vncProxy((until) => openScreen(shell, folder, until), { signal, port: first.port });
     expect(second.port).toBe(first.port);
     const viewer = await view(second.port);
     await take(viewer, 12);
@@ -257,9 +259,9 @@ describe('the screen', () => {
   });
 
   test('of a VM without one, or that is not running, is an error', async () => {
-    await expect(vncProxy(shell, folder, { signal })).rejects.toThrow(DialError);
+    await expect(vncProxy((until) => openScreen(shell, folder, until), { signal })).rejects.toThrow(DialError);
     await start();
-    await expect(vncProxy(shell, folder, { signal })).rejects.toThrow(UserMonitorError);
+    await expect(vncProxy((until) => openScreen(shell, folder, until), { signal })).rejects.toThrow(UserMonitorError);
   });
 });
 

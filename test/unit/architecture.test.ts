@@ -91,6 +91,7 @@ const OWNED: readonly { specifier: RegExp; owner: RegExp; advice: string }[] = [
     owner: /^kube\//,
     advice: 'only kube/ knows the Kubernetes client: use the Store contract',
   },
+  { specifier: /^ws(\/|$)/, owner: /^streams\/web-socket\.ts$/, advice: 'only streams/web-socket.ts speaks WebSocket' },
   { specifier: /^express(\/|$)/, owner: /^serve\//, advice: 'only serve/ speaks HTTP to the world: add a route there' },
 ];
 

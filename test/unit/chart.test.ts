@@ -93,6 +93,7 @@ function leavesOf(values: Readonly<Record<string, unknown>>): string[] {
   const sections = [
     'image',
     'mcp',
+    'streams',
     'serviceAccount',
     'networkPolicy',
     'serviceMonitor',

@@ -31,6 +31,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* With tls.crt and tls.key of the streams' address. */}}
+{{- define "qemu-operator.streamsSecret" -}}
+{{- default (printf "%s-streams" (include "qemu-operator.fullname" .)) .Values.streams.existingSecret }}
+{{- end }}
+
 {{- define "qemu-operator.podSecurityContext" -}}
 runAsNonRoot: true
 seccompProfile:

@@ -2,9 +2,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { MAIN, Running } from '../../e2e/support/cli-rig.ts';
 import type { OnFinished } from '../../e2e/support/rig.ts';
+import { machineAddress } from './streams.ts';
 import type { TestCluster } from './test-cluster.ts';
 
 const CHARTS = join(import.meta.dirname, '..', '..', '..', 'charts');
@@ -37,10 +38,15 @@ interface Container {
   readonly livenessProbe: Probe;
   readonly readinessProbe: Probe;
   readonly env?: readonly { readonly name: string; readonly value: string }[];
+  readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[];
 }
 
 export interface Pod {
-  readonly spec: { readonly serviceAccountName: string; readonly containers: readonly [Container] };
+  readonly spec: {
+    readonly serviceAccountName: string;
+    readonly containers: readonly [Container];
+    readonly volumes?: readonly { readonly name: string; readonly secret: { readonly secretName: string } }[];
+  };
 }
 
 /** The template of the Deployment as the API server has it. */
@@ -52,18 +58,22 @@ export async function podTemplate(cluster: TestCluster): Promise<Pod> {
 /** Ports of a pod are its own; those of this machine are not: free ones of the loopback instead. */
 const ADDRESS = /^(--(?:metrics|health-probe|mcp)-bind-address)=:\d+$/;
 
-/** A root file system that cannot be written, and what the kubelet mounts for a ServiceAccount; nobody else sees them. */
+/** A root file system that cannot be written, and what the kubelet mounts below /run; nobody else sees them. */
 const MOUNTS = `set -e
 mount -t tmpfs -o mode=755 none /run
-mkdir -p /run/secrets/kubernetes.io
-cp -r "$1" /run/secrets/kubernetes.io/serviceaccount
+cp -r "$1"/. /run
 mount -o remount,bind,ro /
 shift
 exec "$@"`;
 
+/** The API server comes to a pod by an address that is none of the loopback: it refuses those for endpoints. */
+const STREAMS_ADDRESS = /^(--streams-bind-address)=:\d+$/;
+
 /** The one container of a pod as a process of this machine: its words and mounts, and a token of its ServiceAccount. */
 export async function runPod(onFinished: OnFinished, cluster: TestCluster, { spec }: Pod): Promise<Running> {
   const [{ command, args, env = [] }] = spec.containers;
+  const here = (word: string) =>
+    word.replace(ADDRESS, '$1=127.0.0.1:0').replace(STREAMS_ADDRESS, `$1=${machineAddress()}:0`);
   if (command.join(' ') !== 'qemu-operator') throw new Error(`the container runs ${command.join(' ')}`);
   const { hostname, port } = new URL(cluster.server);
   const run = Object.entries(process.env).filter(([name]) => name.startsWith('QEMU_OPERATOR_TEST'));
@@ -73,8 +83,8 @@ export async function runPod(onFinished: OnFinished, cluster: TestCluster, { spe
     [
       '--mount',
       ...(process.getuid?.() === 0 ? [] : ['--map-root-user']),
-      ...['sh', '-c', MOUNTS, 'sh', await serviceAccountFolder(cluster, spec.serviceAccountName)],
-      ...[process.execPath, MAIN, ...args.map((word) => word.replace(ADDRESS, '$1=127.0.0.1:0'))],
+      ...['sh', '-c', MOUNTS, 'sh', await runFolder(cluster, spec)],
+      ...[process.execPath, MAIN, ...args.map(here)],
     ],
     {
       cwd: '/',
@@ -96,15 +106,24 @@ export async function runPod(onFinished: OnFinished, cluster: TestCluster, { spe
   return new Running(child, undefined);
 }
 
-/** As the kubelet fills it. */
-async function serviceAccountFolder(cluster: TestCluster, name: string): Promise<string> {
-  const token = await cluster.kubectl(['create', 'token', name, '-n', NAMESPACE]);
-  const folder = cluster.path(`serviceaccount-${name}`);
+/** What is to be /run, as the kubelet fills it: the ServiceAccount and the Secrets that are mounted. */
+async function runFolder(cluster: TestCluster, { serviceAccountName, containers, volumes = [] }: Pod['spec']) {
+  const token = await cluster.kubectl(['create', 'token', serviceAccountName, '-n', NAMESPACE]);
+  const root = cluster.path(`run-${serviceAccountName}`);
+  const folder = join(root, 'secrets', 'kubernetes.io', 'serviceaccount');
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'token'), token.trim());
   writeFileSync(join(folder, 'namespace'), NAMESPACE);
   copyFileSync(cluster.path('ca.crt'), join(folder, 'ca.crt'));
-  return folder;
+  for (const { name, mountPath } of containers[0].volumeMounts ?? []) {
+    const secret = volumes.find((volume) => volume.name === name)?.secret.secretName ?? '';
+    const text = await cluster.kubectl(['get', 'secret', secret, '-n', NAMESPACE, '-o', 'json']);
+    const { data } = JSON.parse(text) as { data: Record<string, string> };
+    const place = join(root, relative('/run', mountPath));
+    mkdirSync(place, { recursive: true });
+    for (const [file, value] of Object.entries(data)) writeFileSync(join(place, file), Buffer.from(value, 'base64'));
+  }
+  return root;
 }
 
 /** What a controller of Kubernetes does in a whole cluster: the rights of labelled roles become those of view, edit and admin. */
