@@ -52,7 +52,7 @@ export class StreamsRig {
     await aggregateRoles(cluster);
     for (const [name, role] of ROLES) await rig.addUser(name, role);
     await rig.route([await rig.startOperator(), await rig.startOperator()]);
-    await cluster.kubectl(['wait', '--for=condition=Ready', `qhost/${HOST}`, '--timeout=60s']);
+    await cluster.kubectl(['wait', '--for=condition=Ready', `qhost/${HOST}`, '--timeout=180s']);
     return rig;
   }
 
