@@ -2,10 +2,11 @@
  * The store of a cluster: a Kubernetes API server, with its own admission, history and rights. Status is server-side
  * applied by one field manager; everything else that is written says only what changes.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Manifest } from '../api/admission.ts';
 import { ConflictError, NotFoundError } from '../api/errors.ts';
 import type { ObjectOf, StatusOf } from '../api/kinds.ts';
-import { API_VERSION, type Kind, keyOf, type ObjectRef } from '../api/meta.ts';
+import { API_VERSION, type Kind, keyOf, type ObjectMeta, type ObjectRef } from '../api/meta.ts';
 import { KubeStatusError } from '../kube/kube-error.ts';
 import type { KubeObject } from '../kube/objects.ts';
 import { type KubeTransport, PATCH_TYPES, type Query } from '../kube/transport.ts';
@@ -121,8 +122,7 @@ class KubeStore implements Store {
           ? object
           : await this.patch(kind, ref, { spec: Object.fromEntries(rest) }, { dryRun: options.dryRun === true });
       if (before === undefined) return { object: after, outcome: 'created' };
-      const same = after.metadata.resourceVersion === before.metadata.resourceVersion;
-      return { object: after, outcome: same ? 'unchanged' : 'configured' };
+      return { object: after, outcome: isSame(before.metadata, after.metadata) ? 'unchanged' : 'configured' };
     });
   }
 
@@ -279,6 +279,14 @@ class KubeStore implements Store {
   #asking<T>(kind: Kind, ref: ObjectRef, work: () => Promise<T>): Promise<T> {
     return asking(`${kind} ${keyOf(normalRef(kind, ref))}`, work);
   }
+}
+
+/** A status that somebody wrote meanwhile, or a default of the CRD, is no change by a manifest; its spec has a generation. */
+function isSame(
+  { resourceVersion: _before, ...before }: ObjectMeta,
+  { resourceVersion: _after, ...after }: ObjectMeta,
+) {
+  return isDeepStrictEqual(before, after);
 }
 
 async function asking<T>(subject: string, work: () => Promise<T>): Promise<T> {
