@@ -59,6 +59,8 @@ export function crdOf(kind: Kind): CustomResourceDefinition {
   };
 }
 
+const NOT_YET_LOOKED_AT = { observedGeneration: 0 };
+
 function schemaOf(kind: Kind, info: KindInfo): Structural {
   return {
     description: info.description,
@@ -71,7 +73,8 @@ function schemaOf(kind: Kind, info: KindInfo): Structural {
       // Kubernetes lets a CRD say no more of metadata than this.
       metadata: { type: 'object', properties: { name: structuralOf(info.name, `${kind}.metadata.name`) } },
       spec: structuralOf(info.spec.lenient, `${kind}.spec`),
-      status: structuralOf(info.status, `${kind}.status`),
+      // kstatus, by which Helm, Argo CD and Flux wait, takes an object without a status for one that is done.
+      status: { ...structuralOf(info.status, `${kind}.status`), default: NOT_YET_LOOKED_AT },
     },
   };
 }

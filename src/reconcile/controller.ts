@@ -41,8 +41,11 @@ interface Running {
   isFenced: boolean;
 }
 
-/** A replica that another one has shut out of a Host, and that still has it by its own account, tries again then. */
-const FENCED_RETRY_MS = 15_000;
+/**
+ * A replica that another one has shut out of a Host, and that still has it by its own account, tries again: soon where
+ * it was just told who lives, as one that was frozen and is back; then rarely, for two that disagree end each other's work.
+ */
+const FENCED_RETRY_MS = { soon: 1_000, later: 15_000 };
 /** Objects are listed this often, for whatever a watch did not tell. */
 const RELIST_MS = 60_000;
 
@@ -60,6 +63,8 @@ class Controller {
   readonly #scheduler: SchedulerLike;
   readonly #emit: (event: ControllerEvent) => void;
   readonly #running = new Map<string, Running>();
+  /** Hosts that others have shut us out of since we were told who lives. */
+  readonly #shutOut = new Set<string>();
   readonly #abort = new AbortController();
   readonly #unplaced$ = new Subject<VirtualMachine>();
   #owns: Owns;
@@ -90,7 +95,8 @@ class Controller {
   /** Others have what is not ours any more, and what has become ours they have let go. */
   async #share(owns: Owns): Promise<void> {
     this.#owns = owns;
-    for (const name of [...this.#running.keys()]) if (!owns(name)) this.#endHost(name);
+    this.#shutOut.clear();
+    for (const [name, { isFenced }] of [...this.#running]) if (isFenced || !owns(name)) this.#endHost(name);
     await this.#relist();
   }
 
@@ -185,7 +191,9 @@ class Controller {
     const running = this.#running.get(name);
     if (this.#deps.owned$ === undefined || running?.loop !== loop || running.isFenced) return;
     running.isFenced = true;
-    const again = timer(FENCED_RETRY_MS, this.#scheduler).subscribe(() => {
+    const waitMs = this.#shutOut.has(name) ? FENCED_RETRY_MS.later : FENCED_RETRY_MS.soon;
+    this.#shutOut.add(name);
+    const again = timer(waitMs, this.#scheduler).subscribe(() => {
       this.#endHost(name);
       void this.#relist();
     });

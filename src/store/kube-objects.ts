@@ -44,8 +44,14 @@ export function storedObject(kind: Kind, { metadata, spec, status }: KubeObject)
     kind,
     metadata: meta.annotations === undefined ? meta : withoutCopy(meta),
     spec: spec ?? {},
-    ...(status === undefined ? {} : { status }),
+    ...writtenStatus(status),
   };
+}
+
+/** Without what the CRD says until somebody has looked: a generation is 1 at least. */
+function writtenStatus(status: KubeObject['status']): Pick<StoredObject, 'status'> {
+  const written = Object.entries(status ?? {}).filter(([key, value]) => key !== 'observedGeneration' || value !== 0);
+  return written.length === 0 ? {} : { status: Object.fromEntries(written) };
 }
 
 function withoutCopy({ annotations = {}, ...meta }: ObjectMeta): ObjectMeta {

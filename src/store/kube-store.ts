@@ -20,6 +20,7 @@ import {
   asked,
   checkPreconditions,
   deleted,
+  hasSameMeta,
   normalRef,
   patched,
   refOfManifest,
@@ -129,8 +130,7 @@ export class KubeStore implements Store {
           ? object
           : await this.patch(kind, ref, { spec: Object.fromEntries(rest) }, { dryRun: options.dryRun === true });
       if (before === undefined) return { object: after, outcome: 'created' };
-      const same = after.metadata.resourceVersion === before.metadata.resourceVersion;
-      return { object: after, outcome: same ? 'unchanged' : 'configured' };
+      return { object: after, outcome: hasSameMeta(before, after) ? 'unchanged' : 'configured' };
     });
   }
 

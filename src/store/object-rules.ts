@@ -144,6 +144,16 @@ export function redeclared(before: StoredObject, declaration: Declaration, undec
   return nextGeneration(before, after);
 }
 
+/** Whether nothing was asked anew: a spec has its generation. A status that somebody wrote meanwhile is no such thing. */
+export function hasSameMeta(
+  before: { readonly metadata: ObjectMeta },
+  after: { readonly metadata: ObjectMeta },
+): boolean {
+  const { resourceVersion: _before, ...was } = before.metadata;
+  const { resourceVersion: _after, ...is } = after.metadata;
+  return isDeepStrictEqual(was, is);
+}
+
 /** The object at the beginning of its deletion. @throws ForbiddenError while it is protected */
 export function deleted(before: StoredObject): StoredObject {
   const { metadata, kind } = before;

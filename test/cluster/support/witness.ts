@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Deed {
-  /** The process of sshd below which it was done. */
+  /** The process of sshd below which it was done; 0 where that had ended meanwhile, and the script went on alone. */
   readonly session: number;
   /** Whom the marker of the vmDir named then. */
   readonly owner: number;
@@ -28,7 +28,7 @@ parent() { read -r stat <"/proc/$1/stat" || exit; set -- \${stat##*) }; echo "$2
 group() { read -r stat <"/proc/$1/stat" || exit; set -- \${stat##*) }; echo "$3"; }
 note() {
   session=$(parent "$(group $$)")
-  case $(cat "/proc/$session/comm") in sshd*) ;; *) return ;; esac
+  case $(cat "/proc/$session/comm") in sshd*) ;; *) session=0 ;; esac
   owner=$(sed -n 's/.*"session":{"pid":\\([0-9]*\\).*/\\1/p' "\${2%/*}/.qemu-operator.json")
   printf '%s %s %s %s\\n' "$session" "\${owner:-0}" "$1" "$2" >>"$log"
 }
