@@ -6,8 +6,8 @@ export interface BackoffTimes {
   readonly maxMs: number;
 }
 
-/** As client-go has them. */
-export const BACKOFF: BackoffTimes = { firstMs: 800, maxMs: 30_000 };
+/** As client-go has them, but for the longest: a handful of watches hurts nobody, and people wait for what they changed. */
+export const BACKOFF: BackoffTimes = { firstMs: 800, maxMs: 10_000 };
 
 export class Backoff {
   readonly #times: BackoffTimes;

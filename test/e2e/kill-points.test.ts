@@ -122,7 +122,7 @@ const spec = (rig: Rig) => ({
 const ACTS: readonly Act[] = [
   {
     name: 'claim',
-    aims: ['patch Host (annotations)', 'patch Host (finalizers)'],
+    aims: ['patch Host (annotations)', 'hold Host'],
     begin: async () => undefined,
     end: ({ rig }) =>
       until(
