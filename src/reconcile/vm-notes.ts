@@ -33,9 +33,13 @@ export class VmNotes {
     return writeStatus(this.#options.store, 'VirtualMachine', vm, status);
   }
 
-  /** Writes only where the work takes its time; what comes of quick work is for the next pass to say. */
+  /**
+   * Writes only where the work takes its time: what comes of quick work is for the next pass to say. But why a guest is
+   * ended is told before it is.
+   */
   async during(vm: VirtualMachine, pass: Pass, work: () => Promise<void>): Promise<void> {
     const { scheduler, onFailure } = this.#options;
+    if (endsGuest(pass)) await this.write(vm, pass);
     let written: Promise<unknown> | undefined;
     const writing = scheduler.schedule(() => {
       written = this.write(vm, pass).catch((error: unknown) => onFailure(vm, error));
@@ -53,4 +57,8 @@ export class VmNotes {
     const newest = await this.#options.store.get('VirtualMachine', metadata, { consistent: true });
     return newest?.metadata.uid === metadata.uid ? newest : undefined;
   }
+}
+
+function endsGuest(pass: Pass): boolean {
+  return pass.kind === 'seen' && pass.decision.kind === 'act' && pass.decision.action.type === 'stop';
 }
