@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: how fast the product is on this machine, each figure beside what was promised.
  *
- *   npm run bench                      all of it; writes docs/performance.md and, with --json FILE, the figures
+ *   npm run bench                      all of one box and of SSH; writes docs/performance.md and, with --json FILE, the figures
+ *   npm run bench -- --cluster         and of a Kubernetes API server, which is built first where it is not yet
  *   npm run bench -- --check           exits 1 where a bound is broken
  *   npm run bench -- --only NAME,NAME  some of it, by the names below; writes no page
  *   npm run bench -- --rounds N        pairs per ratio, default 15
@@ -57,6 +58,9 @@ const SHARED: readonly (readonly string[])[] = [
   ['ssh-kill'],
   ['ssh-create'],
   ['ssh-hosts'],
+];
+/** On an API server of their own. */
+const ON_A_CLUSTER: typeof SHARED = [
   ['density', 'cluster-rest', 'hand-over'],
   ['scale', 'list'],
 ];
@@ -65,6 +69,7 @@ const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'performance.md');
 const { values } = parseArgs({
   options: {
     check: { type: 'boolean', default: false },
+    cluster: { type: 'boolean', default: false },
     only: { type: 'string' },
     rounds: { type: 'string', default: '15' },
     json: { type: 'string' },
@@ -102,7 +107,7 @@ async function runGroup(names: readonly string[]): Promise<Finding[]> {
 
 const before = loadNow();
 const findings: Finding[] = [];
-for (const names of SHARED) {
+for (const names of values.cluster || only !== undefined ? [...SHARED, ...ON_A_CLUSTER] : SHARED) {
   const chosen = names.filter((name) => only === undefined || only.includes(name));
   if (chosen.length > 0) findings.push(...(await runGroup(chosen)));
 }
