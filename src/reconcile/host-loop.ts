@@ -244,7 +244,7 @@ export class HostLoop {
     const failure = asked && this.#actions.failureOf(...asked);
     const pass = { kind: 'seen', subject, decision, failure } as const;
     const rests = asked === undefined || held !== undefined;
-    const newest = await (rests ? this.#notes.write(subject.vm, pass) : this.#notes.newest(subject.vm));
+    const newest = await (rests ? this.#notes.write(subject.vm, pass) : this.#notes.before(subject.vm, pass));
     if (newest === undefined) return undefined;
     // What was decided on an older object could end a guest that is wanted.
     const waitMs = isOutdated(subject.vm, newest) ? OUTDATED_RETRY_MS : held?.forMs;

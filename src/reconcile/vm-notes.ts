@@ -2,8 +2,9 @@
 import type { SchedulerLike } from 'rxjs';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import type { ObjectProblem, Store } from '../store/store.ts';
+import type { Action } from './action.ts';
 import { type Pass, statusOf } from './status.ts';
-import { writeStatus } from './status-writer.ts';
+import { isOutdated, writeStatus } from './status-writer.ts';
 
 /** A step that takes longer is told while it lasts. */
 const TOLD_AFTER_MS = 1_000;
@@ -33,13 +34,9 @@ export class VmNotes {
     return writeStatus(this.#options.store, 'VirtualMachine', vm, status);
   }
 
-  /**
-   * Writes only where the work takes its time: what comes of quick work is for the next pass to say. But why a guest is
-   * ended is told before it is.
-   */
+  /** Writes only where the work takes its time: what comes of quick work is for the next pass to say. */
   async during(vm: VirtualMachine, pass: Pass, work: () => Promise<void>): Promise<void> {
     const { scheduler, onFailure } = this.#options;
-    if (endsGuest(pass)) await this.write(vm, pass);
     let written: Promise<unknown> | undefined;
     const writing = scheduler.schedule(() => {
       written = this.write(vm, pass).catch((error: unknown) => onFailure(vm, error));
@@ -52,13 +49,19 @@ export class VmNotes {
     }
   }
 
-  /** The VM as the store has it now; undefined where it is gone. */
-  async newest({ metadata }: VirtualMachine): Promise<VirtualMachine | undefined> {
-    const newest = await this.#options.store.get('VirtualMachine', metadata, { consistent: true });
-    return newest?.metadata.uid === metadata.uid ? newest : undefined;
+  /**
+   * The VM as the store has it before a step is taken; undefined where it is gone. Why a guest is ended, what goes and what
+   * stays is told before it happens.
+   */
+  async before(vm: VirtualMachine, pass: Pass): Promise<VirtualMachine | undefined> {
+    const newest = await this.#options.store.get('VirtualMachine', vm.metadata, { consistent: true });
+    if (newest?.metadata.uid !== vm.metadata.uid) return undefined;
+    return takesAway(pass) && !isOutdated(vm, newest) ? this.write(newest, pass) : newest;
   }
 }
 
-function endsGuest(pass: Pass): boolean {
-  return pass.kind === 'seen' && pass.decision.kind === 'act' && pass.decision.action.type === 'stop';
+const TAKES_AWAY: ReadonlySet<Action['type']> = new Set(['stop', 'remove-files', 'release']);
+
+function takesAway(pass: Pass): boolean {
+  return pass.kind === 'seen' && pass.decision.kind === 'act' && TAKES_AWAY.has(pass.decision.action.type);
 }
