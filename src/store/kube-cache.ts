@@ -238,16 +238,11 @@ class KindCache {
   #movedOn(): void {
     const before = this.#revision;
     this.#revision = BigInt(this.resourceVersion);
-    if (before === undefined || this.#revision < before) this.#begunAt(this.#revision);
+    // What was before the first list is not known here; nor is what is no more since etcd was restored from a backup.
+    if (before === undefined || this.#revision < before) this.#history.forget(this.#revision);
+    if (before !== undefined && this.#revision < before) this.#written = 0n;
     for (const [key, shows] of this.#removed) if (shows(this.get(key)?.object)) this.#removed.delete(key);
     this.#wake();
-  }
-
-  /** What was before the first list is not known here; nor is what is no more since etcd was restored from a backup. */
-  #begunAt(revision: bigint): void {
-    this.#history.forget(revision);
-    this.#written = 0n;
-    this.#removed.clear();
   }
 
   #wake(): void {

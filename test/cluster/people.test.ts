@@ -100,8 +100,8 @@ const REFUSED: readonly (readonly [words: readonly string[], said: RegExp])[] = 
   [['get', 'qvm', '-A'], /cannot list resource "virtualmachines" .* at the cluster scope/],
   [['get', 'qvm', 'web2', '-n', 'default'], /cannot get resource "virtualmachines" .* in the namespace "default"/],
   [['get', 'qhost'], /cannot list resource "hosts" .* at the cluster scope/],
-  [['ssh', 'web2'], /cannot get resource "hosts" .* at the cluster scope/],
-  [['screenshot', 'web2', '-o', '-'], /cannot get resource "hosts" .* at the cluster scope/],
+  [['ssh', 'web2'], /cannot get resource "virtualmachines\/portforward" .* in the namespace "team-a"/],
+  [['screenshot', 'web2', '-o', '-'], /cannot get resource "virtualmachines\/screenshot" .* in the namespace "team-a"/],
   [['secret', 'list'], /cannot list resource "secrets" .* in the namespace "team-a"/],
   [['host', 'remove', 'rack1'], /cannot get resource "hosts" .* at the cluster scope/],
 ];
@@ -125,7 +125,7 @@ test('who may only look is refused the rest by verb, resource and namespace, and
 test('who sees Hosts and not their credentials hears what needs none', async () => {
   const binding = ['--clusterrole=qemu-operator-hosts-view', `--serviceaccount=${TEAM}:viewer`];
   await cluster.kubectl(['create', 'clusterrolebinding', 'viewer', ...binding]);
-  const { code, stderr } = await as(viewer, 'ssh', 'web2');
+  const { code, stderr } = await as(viewer, 'doctor', '--host', 'rack1');
   expect(code).toBe(6);
   expect(stderr).toMatch(new RegExp(`cannot get resource "secrets" .* in the namespace "${NAMESPACE}"`));
   expect(stderr).toMatch(/What needs none: get, describe, events, top/);
@@ -171,9 +171,6 @@ test('an administrator has every command, those that ask the host itself as well
   const pid = (await vmOf('adm', 'default')).status?.pid ?? 0;
   const editor = { EDITOR: "sed -i 's/restartPolicy: .*/restartPolicy: Never/'" };
   expect((await cli(cluster, admin, ['edit', 'qvm', 'adm'], undefined, editor)).stdout).toMatch(/adm edited/);
-  const picture = join(root, 'adm.png');
-  await ok(admin, ['screenshot', 'adm', '-o', picture]);
-  expect(readFileSync(picture).subarray(1, 4).toString()).toBe('PNG');
   expect((await as(admin, 'doctor', '--host', 'rack1')).stdout).toMatch(/qemu-system-x86_64/);
   // The object is lost and comes back, the process does not notice.
   await cluster.kubectl(['annotate', 'qvm', 'adm', 'qemu-operator.dev/orphan=true']);

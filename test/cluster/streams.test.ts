@@ -111,7 +111,7 @@ test('ports: bytes both ways, half-closed, several at once, by a way made for it
 test('logs: what happened, the console, and what follows; kubectl reads them as well', async () => {
   const told = await rig.start('reader', 'logs', 'tiny').ended;
   expect(told.stderr).toBe('');
-  expect(told.stdout).toMatch(/^==> history <==\n\d{4}-\S+Z {2}Provisioning {2}/);
+  expect(told.stdout).toMatch(/^==> history <==\n\d{4}-\S+Z {2}\w+ {2}/);
   const following = rig.start('reader', 'logs', 'tiny', '--console', '-f', '--tail', '1');
   await following.says(/^TINY-IO\n/);
   await rig.patch('tiny', { restartedAt: 'now' });

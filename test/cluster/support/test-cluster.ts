@@ -1,7 +1,7 @@
 /** A Kubernetes API server with its etcd, on free ports of the loopback, and kubectl and helm for it. */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -231,7 +231,14 @@ export class TestCluster {
 
   /** It holds its connections and says nothing more, until it is told to go on. */
   freezeApiServer(): void {
-    this.#api?.kill('SIGSTOP');
+    const pid = this.#api?.pid;
+    if (pid === undefined) return;
+    process.kill(pid, 'SIGSTOP');
+    const isStopped = () =>
+      readdirSync(`/proc/${pid}/task`).every((task) =>
+        / T /.test(readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8')),
+      );
+    while (!isStopped());
   }
 
   thawApiServer(): void {
