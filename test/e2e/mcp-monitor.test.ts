@@ -97,7 +97,7 @@ test('a series that the wait cuts says how to go on', async () => {
     interval: 1,
     count: 60,
     metrics: 'memory',
-    wait_seconds: 4,
+    wait_seconds: 8,
   });
   const taken = answer.data.timestamp.length;
   expect(taken).toBeGreaterThanOrEqual(2);
