@@ -5,8 +5,8 @@ import type { KubeTransport } from './transport.ts';
 export interface AccessReview {
   readonly user: string;
   readonly uid?: string | undefined;
-  readonly groups: readonly string[];
-  readonly extra: Readonly<Record<string, readonly string[]>>;
+  readonly groups?: readonly string[] | undefined;
+  readonly extra?: Readonly<Record<string, readonly string[]>> | undefined;
   readonly resourceAttributes: object;
 }
 
@@ -20,7 +20,7 @@ export interface Verdict {
 export async function reviewAccess(
   transport: KubeTransport,
   spec: AccessReview,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<Verdict> {
   const path = '/apis/authorization.k8s.io/v1/subjectaccessreviews';
   const body = { apiVersion: 'authorization.k8s.io/v1', kind: 'SubjectAccessReview', spec };

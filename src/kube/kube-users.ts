@@ -3,6 +3,7 @@
  * SubjectAccessReview. What it said is remembered for a few seconds, so a right that was taken away ends soon.
  */
 import { createHash } from 'node:crypto';
+import { reviewAccess } from './access-review.ts';
 import { KubeUnreachableError } from './kube-error.ts';
 import type { KubeTransport } from './transport.ts';
 
@@ -31,10 +32,6 @@ interface TokenReview {
     readonly user?: KubeUser;
     readonly audiences?: readonly string[];
   };
-}
-
-interface SubjectAccessReview {
-  readonly status?: { readonly allowed?: boolean };
 }
 
 const REMEMBERED_MS = 10_000;
@@ -68,7 +65,11 @@ export class KubeUsers {
     this.#reviewing += 1;
     try {
       const spec = { token, audiences: [this.#audience] };
-      const { status = {} } = await this.#ask<TokenReview>('authentication.k8s.io', 'TokenReview', spec);
+      const { status = {} } = await this.#transport.json<TokenReview>({
+        method: 'POST',
+        path: '/apis/authentication.k8s.io/v1/tokenreviews',
+        body: { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenReview', spec },
+      });
       // An authenticator that knows no audiences names none: its tokens were issued for the API server.
       const isForUs = status.audiences?.includes(this.#audience) === true;
       return status.authenticated === true && isForUs ? status.user : undefined;
@@ -82,16 +83,7 @@ export class KubeUsers {
     return this.#rights.get(digestOf(JSON.stringify([user, attributes])), async () => {
       const { username, uid, groups, extra } = user;
       const spec = { user: username, uid, groups, extra, resourceAttributes: attributes };
-      const { status } = await this.#ask<SubjectAccessReview>('authorization.k8s.io', 'SubjectAccessReview', spec);
-      return status?.allowed === true;
-    });
-  }
-
-  #ask<T>(group: string, kind: string, spec: object): Promise<T> {
-    return this.#transport.json<T>({
-      method: 'POST',
-      path: `/apis/${group}/v1/${kind.toLowerCase()}s`,
-      body: { apiVersion: `${group}/v1`, kind, spec },
+      return (await reviewAccess(this.#transport, spec)).allowed;
     });
   }
 }
