@@ -156,10 +156,7 @@ describe('the console', () => {
 describe('the screen', () => {
   async function startWithScreen(): Promise<BareQemu> {
     const socket = join(folder, FOLDER_FILES.vnc);
-    const guest = await start({ more: ['-device', 'VGA', '-vnc', `unix:${socket},password=on`] });
-    // QEMU opens it after its monitors.
-    await until(() => existsSync(socket));
-    return guest;
+    return await start({ more: ['-device', 'VGA', '-vnc', `unix:${socket},password=on`] });
   }
 
   /** Reads exactly so many bytes. */

@@ -60,7 +60,7 @@ function specOf({ disks = [], networks = [], vcpus = 1, memoryMiB = 128 }: BareO
   } as LaunchSpec;
 }
 
-/** Starts it and waits for its monitors. */
+/** Starts it and waits until it serves all its sockets. */
 export async function startBareQemu(options: BareOptions): Promise<BareQemu> {
   const { folder, vcpus = 1, memoryMiB = 128, more = [] } = options;
   const path = (name: string) => join(folder, name);
@@ -80,7 +80,7 @@ export async function startBareQemu(options: BareOptions): Promise<BareQemu> {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   const ended = once(child, 'exit');
-  for (let waitedMs = 0; !(await listens(path('oracle.sock'))); waitedMs += 20) {
+  for (let waitedMs = 0; !(await answers(path('oracle.sock'))); waitedMs += 20) {
     if (child.exitCode !== null || waitedMs > DEADLINE_MS) throw new Error('QEMU did not start');
     await sleep(20);
   }
@@ -97,12 +97,19 @@ export async function startBareQemu(options: BareOptions): Promise<BareQemu> {
   };
 }
 
-async function listens(path: string): Promise<boolean> {
-  if (!existsSync(path)) return false;
-  const socket = connect(path);
+/** QEMU executes a command only once all its sockets listen, also those after this monitor's. */
+async function answers(monitor: string): Promise<boolean> {
+  if (!existsSync(monitor)) return false;
+  const socket = connect(monitor);
   try {
     await once(socket, 'connect');
-    return true;
+    socket.write('{"execute":"qmp_capabilities"}');
+    let said = '';
+    for await (const bytes of socket) {
+      said += String(bytes);
+      if (said.includes('"return"')) return true;
+    }
+    return false;
   } catch {
     return false;
   } finally {
