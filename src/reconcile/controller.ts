@@ -65,6 +65,8 @@ class Controller {
   readonly #running = new Map<string, Running>();
   /** Hosts that others have shut us out of since we were told who lives. */
   readonly #shutOut = new Set<string>();
+  /** By VM, as last told. */
+  readonly #known = new Map<string, VirtualMachine>();
   readonly #abort = new AbortController();
   readonly #unplaced$ = new Subject<VirtualMachine>();
   #owns: Owns;
@@ -220,10 +222,21 @@ class Controller {
   }
 
   #onVm(vm: VirtualMachine, deleted: boolean): void {
+    if (this.#isOwnWord(vm, deleted)) return;
     const running = vm.spec.hostName === undefined ? undefined : this.#running.get(vm.spec.hostName);
     // A deleted VM frees names and disks that others may wait for.
     if (running !== undefined) running.loop.wake(deleted ? undefined : keyOf(vm.metadata));
     else if (!deleted) this.#unplaced(vm);
+  }
+
+  /** Our own status writes come back as changes. What a store finds wrong with a source comes without a change of the object. */
+  #isOwnWord(vm: VirtualMachine, deleted: boolean): boolean {
+    const key = keyOf(vm.metadata);
+    const known = this.#known.get(key);
+    if (deleted) this.#known.delete(key);
+    else this.#known.set(key, vm);
+    if (deleted || known === undefined) return false;
+    return known.metadata.resourceVersion !== vm.metadata.resourceVersion && askedOf(known) === askedOf(vm);
   }
 
   async #answer(vm: VirtualMachine): Promise<void> {
@@ -251,7 +264,8 @@ function isAnother(known: Host, host: Host): boolean {
   );
 }
 
-function askedOf({ metadata }: Host): string {
-  const { generation, annotations, finalizers, deletionTimestamp } = metadata;
-  return JSON.stringify([generation, annotations, finalizers, deletionTimestamp]);
+/** What people and tools say of an object: all but its status. */
+function askedOf({ metadata }: Host | VirtualMachine): string {
+  const { uid, generation, annotations, finalizers, deletionTimestamp } = metadata;
+  return JSON.stringify([uid, generation, annotations, finalizers, deletionTimestamp]);
 }
