@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, chownSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ApiError, ConflictError } from '../../src/api/errors.ts';
 import { type FileStore, openFileStore } from '../../src/store/file-store.ts';
 import { manifestOf } from './store-manifest.ts';
@@ -14,7 +15,8 @@ const NOBODY = 65_534;
 const WEB = { namespace: 'default', name: 'web-1' };
 const say = (value: unknown) => process.stdout.write(`${typeof value === 'string' ? value : JSON.stringify(value)}\n`);
 const signal = new AbortController().signal;
-const open = () => openFileStore({ dir, settleMs: 20 });
+const SETTLE_MS = 20;
+const open = () => openFileStore({ dir, settleMs: SETTLE_MS });
 
 async function said(write: () => Promise<unknown>): Promise<string> {
   try {
@@ -116,7 +118,9 @@ async function unreadable(): Promise<void> {
     process.setuid?.(NOBODY);
   }
   const store = await open();
-  const problems = () => {
+  const problems = async () => {
+    // What was written just now is not taken in yet.
+    await sleep(SETTLE_MS);
     store.sync();
     return store.problems().map(({ reason, message, ref }) => `${ref.name} ${reason} ${message}`);
   };
@@ -126,11 +130,11 @@ async function unreadable(): Promise<void> {
   const chmod = (mode: string, path: string) => execFileSync('chmod', [mode, join(dir, path)]);
   chmod('000', 'default/web-1.yaml');
   chmod('000', 'locked');
-  const closed = { problems: problems(), names: await names() };
+  const closed = { problems: await problems(), names: await names() };
   const patch = await said(() => store.patch('VirtualMachine', WEB, { spec: { vcpus: 8 } }));
   chmod('600', 'default/web-1.yaml');
   chmod('700', 'locked');
-  const mended = { problems: problems(), names: await names() };
+  const mended = { problems: await problems(), names: await names() };
   chmod('500', 'default');
   const folder = await said(() => store.patch('VirtualMachine', WEB, { spec: { vcpus: 8 } }));
   const remove = await said(() => store.delete('VirtualMachine', WEB));
