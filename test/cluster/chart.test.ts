@@ -183,6 +183,7 @@ test.each([
   [['image.tagg=1'], "additional properties 'tagg' not allowed"],
   [['hosts.Rack_1.spec.ssh.address=192.0.2.1'], "'Rack_1' does not match pattern"],
   [['hosts.rack1.spec.ssh.credentialsSecretRef.name=x'], "at '/hosts/rack1/spec/ssh/credentialsSecretRef'"],
+  [['hosts.rack1.spec.local.x=1'], "at '/hosts/rack1/spec/local'"],
   [['hosts.rack1.spec.vmDir=/data', 'hosts.rack1.existingSecret=x'], 'hosts.rack1: existingSecret needs spec.ssh'],
 ])('values %s are refused', async (values, message) => {
   const set = values.flatMap((value) => ['--set', value]);
