@@ -11,7 +11,7 @@ import { reviewAccess } from './kube/access-review.ts';
 import { followObject } from './kube/follow-object.ts';
 import { loadKubeConfig, namespaceOf } from './kube/kube-config.ts';
 import { KubeStatusError } from './kube/kube-error.ts';
-import { KubeUsers, type ResourceAttributes } from './kube/kube-users.ts';
+import { KubeUsers } from './kube/kube-users.ts';
 import type { KubeObject } from './kube/objects.ts';
 import { ReplicaLeases } from './kube/replica-leases.ts';
 import { KubeTransport } from './kube/transport.ts';
@@ -20,12 +20,14 @@ import type { ControllerEvent } from './reconcile/loop-event.ts';
 import { type Owns, ownedBy } from './reconcile/rendezvous.ts';
 import { HostShells } from './remote/host-shells.ts';
 import { welcome } from './remote/welcome.ts';
+import { CheckedSecrets } from './store/checked-secrets.ts';
 import { CheckedStore } from './store/checked-store.ts';
 import { EventRecorder } from './store/kube-events.ts';
 import { uidOfCluster } from './store/kube-identity.ts';
 import { KubeNamespaces } from './store/kube-namespaces.ts';
 import { KubeSecrets } from './store/kube-secrets.ts';
 import { openKubeStore } from './store/kube-store.ts';
+import { Rights } from './store/rights.ts';
 import type { Store } from './store/store.ts';
 import { ClusterStreams, type StreamServer } from './streams/cluster-streams.ts';
 import { RefusedError } from './streams/status.ts';
@@ -58,7 +60,7 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
     apiServer: {
       reach: (signal) => uidOfCluster(transport, signal),
       requests: () => transport.requests(),
-      userOf: usersOf(transport, store.writingAs(FIELD_MANAGERS.command)),
+      userOf: usersOf(transport, store.writingAs(FIELD_MANAGERS.command), secrets),
       front: {
         follow: (onChange, onFailure, signal) => {
           const tell = (object?: KubeObject) =>
@@ -87,14 +89,19 @@ export async function openClusterSession(options: SessionOptions): Promise<Sessi
 const AUDIENCE = 'qemu-operator';
 
 /** The operator acts for its users as far as each of them could act. */
-function usersOf(transport: KubeTransport, store: Store): ApiServer['userOf'] {
+function usersOf(transport: KubeTransport, store: Store, secrets: KubeSecrets): ApiServer['userOf'] {
   const users = new KubeUsers(transport, AUDIENCE);
   return async (token) => {
     const user = await users.userOf(token);
     if (user === undefined) return undefined;
     const { username, uid = '' } = user;
-    const rights = { username, allows: (what: ResourceAttributes) => users.allows(user, what) };
-    return { username, uid, store: new CheckedStore(store, rights) };
+    const rights = new Rights(username, (what) => users.allows(user, what));
+    const checked = { store: new CheckedStore(store, rights), secrets: new CheckedSecrets(secrets, rights) };
+    const requireHost = async (name: string) => {
+      await checked.store.requireCreate('Host');
+      await checked.secrets.requireSet({ namespace: secrets.operatorNamespace, name });
+    };
+    return { username, uid, ...checked, requireHost };
   };
 }
 

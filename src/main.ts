@@ -61,6 +61,7 @@ const context: Context = {
     const remotes: Remotes = {
       secrets,
       loginOf: effectiveLogin,
+      keyFiles: true,
       welcome: (attempt, until) => welcome(attempt, { signal: until }),
     };
     await serveStdio({ store, loop, remotes, ...limits, version: version(), language, stdin, stdout, log, signal });

@@ -8,6 +8,7 @@ import type { Loop } from './mcp/looks.ts';
 import type { Remotes } from './mcp/remote-hosts.ts';
 import { languageFrom } from './messages/language.ts';
 import { effectiveLogin } from './remote/effective-login.ts';
+import { loginOf } from './remote/ssh-routes.ts';
 import { type McpPlace, openMcpDoor } from './serve/mcp-door.ts';
 import { TOKEN_ROLES, TokenFiles } from './serve/token-files.ts';
 
@@ -32,7 +33,7 @@ function ofBox({ store, storeDir, loop, secrets, welcome }: Session): Clientele 
   const remotes: Remotes = {
     secrets,
     loginOf: effectiveLogin,
-    logins: 'passwords',
+    keyFiles: false,
     welcome: (attempt, signal) => welcome(attempt, { signal }),
   };
   const admit: Clientele['admit'] = async (token) => {
@@ -43,13 +44,22 @@ function ofBox({ store, storeDir, loop, secrets, welcome }: Session): Clientele 
   return { admit, loop, tokenFiles: TOKEN_ROLES.map((role) => files.path(role)) };
 }
 
-/** Users of the cluster. A Host is registered by whoever may, with kubectl; no call brings a login. */
-function ofCluster({ secrets }: Session, { userOf }: ApiServer): Clientele {
-  const remotes: Remotes = { secrets, loginOf: effectiveLogin, logins: 'none' };
+/** Users of the cluster. Who may register Hosts may name a machine that is none yet: it is asked before anything is tried. */
+function ofCluster({ welcome }: Session, { userOf }: ApiServer): Clientele {
   const admit: Clientele['admit'] = async (token) => {
     const user = await userOf(token);
     if (user === undefined) return undefined;
-    const { username, uid, store } = user;
+    const { username, uid, store, secrets } = user;
+    const remotes: Remotes = {
+      secrets,
+      // What ~/.ssh/config of the operator's machine says is nobody's business here.
+      loginOf: (ssh) => Promise.resolve(loginOf(ssh, undefined)),
+      keyFiles: false,
+      welcome: async (attempt, signal) => {
+        await user.requireHost(attempt.name);
+        return welcome(attempt, { signal });
+      },
+    };
     const rights = { store, remotes, readOnly: false, noDelete: false };
     return { name: username, key: JSON.stringify([username, uid]), rights };
   };

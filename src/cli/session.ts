@@ -81,6 +81,10 @@ export interface ClusterUser {
   readonly uid: string;
   /** The objects, under this user's rights. */
   readonly store: Store;
+  /** The same of Secrets. */
+  readonly secrets: SecretStore;
+  /** @throws ForbiddenError where the user could not register a Host of this name */
+  requireHost(name: string): Promise<void>;
 }
 
 /** This machine, whether it has a store or not. */

@@ -26,8 +26,11 @@ export interface HostArguments {
 
 /** The Host that was asked for; undefined where none was and there is no `localhost`: all Hosts. @throws Refusal */
 export async function hostFor(context: ToolContext, args: HostArguments): Promise<Host | undefined> {
-  const { store, say } = context;
-  refuseLogin(context, args);
+  const { store, say, remotes } = context;
+  if (args.ssh_key !== undefined && !remotes.keyFiles) {
+    const next = { tool: 'list_vms', arguments: {} };
+    throw new Refusal(say.keyNotHere(), { code: 'InvalidArgument', field: 'ssh_key', next });
+  }
   const { items } = await store.list('Host');
   const wanted = args.host ?? LOCALHOST;
   const found = await registered(context, items, { wanted, args });
@@ -45,16 +48,6 @@ export async function hostFor(context: ToolContext, args: HostArguments): Promis
     value: quoteValue(wanted),
     allowed: names.slice(0, MAX_NAMED),
   });
-}
-
-/** @throws Refusal where the call names a login that this server takes from nobody */
-function refuseLogin({ remotes, say }: ToolContext, args: HostArguments): void {
-  if (remotes.logins === undefined) return;
-  const refused = remotes.logins === 'none' ? (['ssh_user', 'ssh_key', 'ssh_pwd'] as const) : (['ssh_key'] as const);
-  const field = refused.find((one) => args[one] !== undefined);
-  if (field === undefined) return;
-  const message = remotes.logins === 'none' ? say.loginNotHere() : say.keyNotHere();
-  throw new Refusal(message, { code: 'InvalidArgument', field, next: { tool: 'list_vms', arguments: {} } });
 }
 
 export interface FoundVm {

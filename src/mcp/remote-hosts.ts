@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type Manifest, parseManifest } from '../api/admission.ts';
-import { AlreadyExistsError, messageOf, oneLine, quoteValue } from '../api/errors.ts';
+import { AlreadyExistsError, ForbiddenError, messageOf, oneLine, quoteValue } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
 import type { Attempt, Credentials, SshSpec, Welcome } from '../api/host-ssh.ts';
 import { ANNOTATIONS, API_VERSION } from '../api/meta.ts';
@@ -19,8 +19,8 @@ export interface Remotes {
   readonly secrets: SecretStore;
   /** Port and user of a login, as ~/.ssh/config has them where nothing is said. */
   readonly loginOf: (ssh: SshSpec) => Promise<{ readonly port: number; readonly user: string }>;
-  /** Which logins a call may name; absent: all. Over HTTP no path of a key: it would be one of the server's machine. */
-  readonly logins?: 'passwords' | 'none' | undefined;
+  /** Whether a call may name the file of a key. Over HTTP it may not: that would be one of the server's machine. */
+  readonly keyFiles: boolean;
   /** A first login; absent in a server that may make no Host. */
   readonly welcome?: ((attempt: Omit<Attempt, 'onNewKey'>, signal: AbortSignal) => Promise<Welcome>) | undefined;
 }
@@ -50,6 +50,7 @@ export async function makeHost(context: ToolContext, address: string, args: Host
   const name = nameFor(address, (await remotes.loginOf(ssh)).port, user);
   const found = await remotes.welcome({ name, ssh, credentials }, signal).catch((error: unknown) => {
     signal.throwIfAborted();
+    if (error instanceof ForbiddenError) throw error;
     throw notLetIn(context, error, { address, args });
   });
   const hostKeys = found.newKeys.length === 0 ? {} : { hostKeys: found.newKeys };

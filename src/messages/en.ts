@@ -61,8 +61,6 @@ export const en: Sentences = {
     `${field} differs from what host ${host} is registered with; leave the ssh_* parameters out, or change it: ${command}`,
   loginNeeded: (field) =>
     `${field} is required: an address that is not registered needs ssh_user, and ssh_key or ssh_pwd`,
-  loginNotHere: () =>
-    'this server takes no logins: name a registered Host as host (list_vms shows them), or have one registered',
   keyNotHere: () =>
     'ssh_key is a path on the machine of the server, which is not taken over HTTP: give ssh_pwd, or have the Host registered',
   keyUnreadable: (why) => `ssh_key: must be a private key on the machine of this server: ${why}`,

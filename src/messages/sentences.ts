@@ -54,7 +54,6 @@ export interface Sentences {
   /** @param command changes it */
   loginDiffers(host: string, field: string, command: string): string;
   loginNeeded(field: string): string;
-  loginNotHere(): string;
   keyNotHere(): string;
   keyUnreadable(why: string): string;
   notLetIn(address: string, why: string): string;

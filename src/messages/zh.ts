@@ -66,7 +66,6 @@ export const zh: Sentences = {
   hostIsLocal: (host, field) => `${field}：主机${host}就是本机，请勿提供ssh_*参数`,
   loginDiffers: (host, field, command) => `${field}与主机${host}注册的不一致；请勿提供ssh_*参数，或修改：${command}`,
   loginNeeded: (field) => `缺少${field}：未注册的地址需要ssh_user，以及ssh_key或ssh_pwd`,
-  loginNotHere: () => '本服务器不接受登录凭据：请用host指定已注册的主机（list_vms可查看），或请管理员注册主机',
   keyNotHere: () => 'ssh_key是服务器所在机器上的路径，通过HTTP不接受：请使用ssh_pwd，或请管理员注册主机',
   keyUnreadable: (why) => `ssh_key：必须是本服务器所在机器上的私钥文件：${why}`,
   notLetIn: (address, why) => `无法登录${address}：${why}。未保存任何内容`,

@@ -3,13 +3,12 @@
  * verbs. Whoever has this and nothing else can do no more than the user could with kubectl.
  */
 import type { Manifest } from '../api/admission.ts';
-import { ForbiddenError } from '../api/errors.ts';
 import { KIND_INFO, type ObjectOf, type StatusOf } from '../api/kinds.ts';
 import { GROUP, isNamespaced, type Kind, type ObjectRef, VERSION } from '../api/meta.ts';
 import type { ResourceAttributes } from '../kube/kube-users.ts';
-import { apiErrorOf } from './kube-errors.ts';
 import { namespaceFor } from './kube-reads.ts';
 import { normalRef, refOfManifest } from './object-rules.ts';
+import type { Rights } from './rights.ts';
 import type {
   Applied,
   GetOptions,
@@ -25,11 +24,6 @@ import type {
   WatchOptions,
   WriteOptions,
 } from './store.ts';
-
-export interface Rights {
-  readonly username: string;
-  allows(attributes: ResourceAttributes): Promise<boolean>;
-}
 
 /** Of so many namespaces each is asked about; with more, whoever may not list all has to name one. */
 const MAX_NAMESPACES = 100;
@@ -58,27 +52,34 @@ export class CheckedStore implements Store {
   /** Where no namespace is named: of those whose objects the user may list. */
   async list<K extends Kind>(kind: K, options: ListOptions = {}): Promise<ObjectList<K>> {
     const namespace = isNamespaced(kind) ? options.namespace : undefined;
-    if (await this.#allows('list', kind, { namespace })) return this.#store.list(kind, options);
-    const forbidden = this.#forbidden('list', kind, { namespace });
+    const listed = attributesOf('list', kind, { namespace });
+    if (await this.#rights.allows(listed)) return this.#store.list(kind, options);
+    const forbidden = this.#rights.refusal(listed);
     if (!isNamespaced(kind) || namespace !== undefined) throw forbidden;
     const all = await this.#store.list(kind, options);
     const namespaces = [...new Set(all.items.map(({ metadata }) => metadata.namespace))];
     if (namespaces.length > MAX_NAMESPACES) throw forbidden;
-    const asked = namespaces.map(async (one) => ((await this.#allows('list', kind, { namespace: one })) ? [one] : []));
+    const maySee = (one: string | undefined) => this.#rights.allows(attributesOf('list', kind, { namespace: one }));
+    const asked = namespaces.map(async (one) => ((await maySee(one)) ? [one] : []));
     const seen = new Set((await Promise.all(asked)).flat());
     return { ...all, items: all.items.filter(({ metadata }) => seen.has(metadata.namespace)) };
   }
 
+  /** @throws ForbiddenError where the user could not make one */
+  async requireCreate(kind: Kind, namespace?: string): Promise<void> {
+    await this.#require('create', kind, { namespace });
+  }
+
   async create<K extends Kind>(manifest: Manifest<K>, options?: WriteOptions): Promise<ObjectOf<K>> {
     const { namespace } = refOfManifest(manifest);
-    await this.#require('create', manifest.kind, { namespace });
+    await this.requireCreate(manifest.kind, namespace);
     return this.#store.create(manifest, options);
   }
 
   async apply<K extends Kind>(manifest: Manifest<K>, options?: WriteOptions): Promise<Applied<K>> {
     const ref = refOfManifest(manifest);
     await this.#require('patch', manifest.kind, ref);
-    await this.#require('create', manifest.kind, { namespace: ref.namespace });
+    await this.requireCreate(manifest.kind, ref.namespace);
     return this.#store.apply(manifest, options);
   }
 
@@ -94,7 +95,7 @@ export class CheckedStore implements Store {
 
   /** What is held on the hosts is the operator's to say. */
   async hold<K extends Kind>(kind: K, ref: ObjectRef): Promise<ObjectOf<K>> {
-    throw this.#forbidden('patch', kind, normalRef(kind, ref), '/finalizers');
+    throw this.#rights.refusal(attributesOf('patch', kind, normalRef(kind, ref)), '/finalizers');
   }
 
   /** What was seen is the operator's to say. */
@@ -104,7 +105,7 @@ export class CheckedStore implements Store {
     _status: StatusOf<K>,
     _preconditions: Preconditions & { readonly uid: string },
   ): Promise<ObjectOf<K>> {
-    throw this.#forbidden('patch', kind, normalRef(kind, ref), '/status');
+    throw this.#rights.refusal(attributesOf('patch', kind, normalRef(kind, ref)), '/status');
   }
 
   async delete<K extends Kind>(kind: K, ref: ObjectRef, preconditions?: Preconditions): Promise<ObjectOf<K>> {
@@ -138,26 +139,10 @@ export class CheckedStore implements Store {
   async close(): Promise<void> {}
 
   async #require(verb: string, kind: Kind, place: Partial<ObjectRef>): Promise<void> {
-    if (!(await this.#allows(verb, kind, place))) throw this.#forbidden(verb, kind, place);
+    await this.#rights.require(attributesOf(verb, kind, place));
   }
+}
 
-  async #allows(verb: string, kind: Kind, { namespace, name }: Partial<ObjectRef>): Promise<boolean> {
-    const resource = KIND_INFO[kind].plural;
-    try {
-      return await this.#rights.allows({ verb, group: GROUP, version: VERSION, resource, namespace, name });
-    } catch (error) {
-      throw apiErrorOf(error, `the rights of ${this.#rights.username}`);
-    }
-  }
-
-  /** In the words of the API server. Source: k8s.io/apiserver/pkg/endpoints/handlers/responsewriters, forbiddenMessage. */
-  #forbidden(verb: string, kind: Kind, { namespace, name }: Partial<ObjectRef>, subresource = ''): ForbiddenError {
-    const { plural } = KIND_INFO[kind];
-    const what = `${plural}.${GROUP}${name === undefined ? '' : ` ${JSON.stringify(name)}`}`;
-    const where = namespace === undefined ? 'at the cluster scope' : `in the namespace ${JSON.stringify(namespace)}`;
-    return new ForbiddenError(
-      `${what} is forbidden: User ${JSON.stringify(this.#rights.username)} cannot ${verb} resource ` +
-        `${JSON.stringify(plural + subresource)} in API group ${JSON.stringify(GROUP)} ${where}`,
-    );
-  }
+function attributesOf(verb: string, kind: Kind, { namespace, name }: Partial<ObjectRef>): ResourceAttributes {
+  return { verb, group: GROUP, version: VERSION, resource: KIND_INFO[kind].plural, namespace, name };
 }

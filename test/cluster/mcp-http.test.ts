@@ -1,8 +1,10 @@
 /** The MCP tools over HTTP in a cluster: the chart's operator with its own rights, and clients with tokens of users. */
-import { createSign, generateKeyPairSync } from 'node:crypto';
+import { execFileSync } from 'node:child_process';
+import { createSign, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import type { Host } from '../../src/api/host.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import type { Running } from '../e2e/support/cli-rig.ts';
 import { logOf } from '../e2e/support/doors.ts';
@@ -12,6 +14,7 @@ import { isAlive } from '../e2e/support/process.ts';
 import { testFolder } from '../e2e/support/rig.ts';
 import { Sshd } from '../e2e/support/sshd.ts';
 import { until } from '../e2e/support/wait.ts';
+import { ordinaryUser } from '../ordinary-user.mjs';
 import {
   aggregateRoles,
   installCrds,
@@ -35,6 +38,7 @@ const AUDIENCE = 'qemu-operator';
 const HOST = 'rack1';
 const TEAM = 'team-a';
 const OTHER = 'team-b';
+const PASSWORD = randomBytes(12).toString('hex');
 
 beforeAll(async () => {
   cluster = await TestCluster.start(onFinished, { crds: false });
@@ -184,16 +188,74 @@ describe('users with rights', () => {
     );
   });
 
-  test('no call brings a login: nobody is reached from here but registered Hosts', async () => {
-    const { call } = await client('editor');
-    const login = { host: '127.0.0.1', ssh_user: 'root', ssh_pwd: 'hunter2hunter2' };
-    expect(await call('list_vms', login)).toMatchObject({
+  test('a machine that is no Host yet is reached by whoever may register it, and nobody else', async () => {
+    const person = ordinaryUser();
+    onFinished(async () => person.remove());
+    execFileSync('chpasswd', { input: `${person.name}:${PASSWORD}\n` });
+    const sshd = await Sshd.start(onTestFinished, { user: person.name });
+    const login = { host: '127.0.0.1', ssh_port: sshd.port, ssh_user: person.name, ssh_pwd: PASSWORD };
+    const forbidden = (what: string) => ({
       isError: true,
-      data: { error: { code: 'InvalidArgument', field: 'ssh_user' } },
+      message: expect.stringContaining(what),
+      data: { error: { code: 'Forbidden' } },
     });
-    expect(await call('list_vms', { host: HOST, ssh_pwd: 'a guess' })).toMatchObject({
+    const hosts = await cluster.kubectl(['get', 'qhost', '-o', 'name']);
+    const { call } = await client('editor');
+    expect(await call('list_vms', login)).toMatchObject(forbidden('cannot create resource "hosts"'));
+    // Also with the right to Hosts alone, whose login would be kept nowhere.
+    await cluster.kubectl([
+      'create',
+      'clusterrole',
+      'registrar',
+      '--verb=create',
+      '--resource=hosts.qemu-operator.dev',
+    ]);
+    const subject = `--serviceaccount=${TEAM}:editor`;
+    await cluster.kubectl(['create', 'clusterrolebinding', 'registrar', '--clusterrole=registrar', subject]);
+    const mayMakeHosts = () =>
+      cluster.tryKubectl(['auth', 'can-i', 'create', 'qhost', '--as', nameOf('editor')]).then(({ code }) => code === 0);
+    await until('the right counts', mayMakeHosts, Boolean);
+    await until(
+      'what was answered before is forgotten',
+      () => call('list_vms', login),
+      ({ message }) =>
+        message.includes(`cannot get resource "secrets" in API group "" in the namespace "${NAMESPACE}"`),
+    );
+    // A guess at the password of a registered Host is not even compared.
+    expect(await call('list_vms', { host: HOST, ssh_pwd: 'a guess' })).toMatchObject(
+      forbidden('cannot get resource "secrets"'),
+    );
+    expect(await cluster.kubectl(['get', 'qhost', '-o', 'name'])).toBe(hosts);
+    expect(sshd.log()).not.toContain(person.name);
+
+    const keeper = ['--verb=get,list,create,patch,delete', '--resource=secrets', '-n', NAMESPACE];
+    await cluster.kubectl(['create', 'role', 'keeper', ...keeper]);
+    await cluster.kubectl(['create', 'rolebinding', 'keeper', '--role=keeper', subject, '-n', NAMESPACE]);
+    await until(
+      'the rights count',
+      () => call('list_vms', login),
+      ({ success }) => success,
+    );
+    const { name, ...where } = { ...machine('passing'), ...login };
+    expect(await call('manage_vm', { action: 'create', name, ...where, disk: undefined })).toMatchObject({
+      success: true,
+    });
+    const { spec } = await get('passing');
+    const made = JSON.parse(await cluster.kubectl(['get', 'qhost', spec.hostName ?? '', '-o', 'json'])) as Host;
+    expect(made.spec.ssh).toMatchObject({
+      address: '127.0.0.1',
+      user: person.name,
+      hostKeys: [sshd.hostKey()],
+      credentialsSecretRef: { name: made.metadata.name },
+    });
+    const kept = await cluster.kubectl(['get', 'secret', made.metadata.name, '-n', NAMESPACE, '-o', 'json']);
+    expect(JSON.parse(kept)).toMatchObject({ data: { password: Buffer.from(PASSWORD).toString('base64') } });
+    expect(await call('manage_vm', { action: 'delete', name: 'passing', ...login })).toMatchObject({ success: true });
+    const other = { ...login, ssh_pwd: 'another' };
+    expect(await call('list_vms', other)).toMatchObject({ isError: true, data: { error: { field: 'ssh_pwd' } } });
+    expect(await call('list_vms', { ...login, ssh_pwd: undefined, ssh_key: sshd.identity })).toMatchObject({
       isError: true,
-      data: { error: { field: 'ssh_pwd' } },
+      data: { error: { code: 'InvalidArgument', field: 'ssh_key' } },
     });
   });
 
@@ -322,13 +384,14 @@ test('the operator used each right that MCP gives it, was refused nothing, and n
   const own = events.filter((event) => event.user.username === OPERATOR_USER);
   expect(own.filter(({ responseStatus }) => responseStatus?.code === 403).map((one) => one.requestURI)).toEqual([]);
   const used = new Set(own.map(({ verb, objectRef }) => `${verb} ${objectRef?.apiGroup ?? ''}/${objectRef?.resource}`));
-  const role = JSON.parse(await cluster.kubectl(['get', 'clusterrole', `${RELEASE}-mcp`, '-o', 'json'])) as {
-    rules: { apiGroups: string[]; resources: string[]; verbs: string[] }[];
+  const roles = JSON.parse(await cluster.kubectl(['get', 'clusterrole,role', '-n', NAMESPACE, '-o', 'json'])) as {
+    items: { metadata: { name: string }; rules: { apiGroups: string[]; resources: string[]; verbs: string[] }[] }[];
   };
-  const granted = role.rules.flatMap(({ apiGroups, resources, verbs }) =>
+  const rules = roles.items.flatMap((role) => (role.metadata.name === `${RELEASE}-mcp` ? role.rules : []));
+  const granted = rules.flatMap(({ apiGroups, resources, verbs }) =>
     apiGroups.flatMap((group) => resources.flatMap((one) => verbs.map((verb) => `${verb} ${group}/${one}`))),
   );
-  expect(granted.length).toBeGreaterThan(5);
+  expect(granted.length).toBeGreaterThan(7);
   expect(granted.filter((right) => !used.has(right))).toEqual([]);
 
   const pid = operator.child.pid ?? 0;
@@ -338,7 +401,7 @@ test('the operator used each right that MCP gives it, was refused nothing, and n
   expect(all).toContain(nameOf('editor'));
   // Of a JSON web token the first letters are always these.
   expect(all).not.toMatch(/eyJ[A-Za-z0-9_-]{20}/);
-  expect(all).not.toContain('hunter2hunter2');
+  expect(all).not.toContain(PASSWORD);
 });
 
 test('while the API server is away nobody is let in, and told to come back', async () => {

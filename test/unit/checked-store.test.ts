@@ -5,6 +5,7 @@ import { ForbiddenError } from '../../src/api/errors.ts';
 import type { ResourceAttributes } from '../../src/kube/kube-users.ts';
 import { CheckedStore } from '../../src/store/checked-store.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
+import { Rights } from '../../src/store/rights.ts';
 import type { Store } from '../../src/store/store.ts';
 import { vmDocument } from '../fakes/manifests.ts';
 
@@ -30,7 +31,7 @@ function as(may: (right: string) => boolean): CheckedStore {
     asked.push(right);
     return may(right);
   };
-  return new CheckedStore(store, { username: 'ann', allows });
+  return new CheckedStore(store, new Rights('ann', allows));
 }
 
 const first = async (one: AsyncIterable<unknown>) => {
@@ -75,13 +76,22 @@ test('all that a store can do is among these steps, or done for nobody', async (
   const methods = Object.getOwnPropertyNames(CheckedStore.prototype).filter((name) => name !== 'constructor');
   const asking = new Set(STEPS.map(([step]) => step.split(' ')[0]));
   const rest = methods.filter((name) => !asking.has(name)).sort();
-  expect(rest).toEqual(['close', 'hasNamespace', 'hold', 'problems', 'sourceProblems', 'updateStatus']);
+  expect(rest).toEqual([
+    'close',
+    'hasNamespace',
+    'hold',
+    'problems',
+    'requireCreate',
+    'sourceProblems',
+    'updateStatus',
+  ]);
   const all = as(() => true);
   const vm = await store.get('VirtualMachine', REF);
   const uid = vm?.metadata.uid ?? '';
   await expect(all.updateStatus('VirtualMachine', REF, {}, { uid })).rejects.toThrow('"virtualmachines/status"');
   await expect(all.hold('VirtualMachine', REF)).rejects.toThrow('"virtualmachines/finalizers"');
   expect([all.problems(), all.sourceProblems()]).toEqual([[], []]);
+  await expect(as(() => false).requireCreate('Host')).rejects.toThrow('cannot create resource "hosts"');
   await all.close();
   expect(await store.get('VirtualMachine', REF)).toEqual(vm);
 });
@@ -111,6 +121,6 @@ test('a watch ends when its right does', async () => {
 });
 
 test('rights that cannot be asked about are none, and the store is named as away', async () => {
-  const away = new CheckedStore(store, { username: 'ann', allows: () => Promise.reject(new Error('no answer')) });
+  const away = new CheckedStore(store, new Rights('ann', () => Promise.reject(new Error('no answer'))));
   await expect(away.get('VirtualMachine', REF)).rejects.toMatchObject({ reason: 'ServiceUnavailable' });
 });

@@ -26,6 +26,7 @@ const elsewhere = {
 const noRemotes: Remotes = {
   secrets: new SecretFolder('/nowhere'),
   loginOf: async ({ port = 22, user = 'me' }) => ({ port, user }),
+  keyFiles: true,
 };
 
 export interface Bench {

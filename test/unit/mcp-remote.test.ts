@@ -52,6 +52,7 @@ async function place(refusal?: string): Promise<Place> {
       const said = address === 'al' ? { port: 2222, user: 'alice' } : { port: 22, user: 'me' };
       return { port: port ?? said.port, user: user ?? said.user };
     },
+    keyFiles: true,
     welcome: async (attempt) => {
       attempts.push(attempt);
       if (refusal !== undefined) throw new Refused(refusal);

@@ -22,7 +22,11 @@ let isStillIn: () => Promise<boolean>;
 let store: Store;
 
 function caller(name: string): McpCaller {
-  const remotes = { secrets: new SecretFolder('/nowhere'), loginOf: async () => ({ port: 22, user: 'me' }) };
+  const remotes = {
+    secrets: new SecretFolder('/nowhere'),
+    loginOf: async () => ({ port: 22, user: 'me' }),
+    keyFiles: false,
+  };
   const rights = { store, remotes, readOnly: false, noDelete: false };
   return { name, key: name, rights, isStillIn: () => isStillIn() };
 }
