@@ -1,5 +1,5 @@
 /** A watch of the store that never ends by itself. */
-import { asyncScheduler, from, Observable, type SchedulerLike, timer } from 'rxjs';
+import { asyncScheduler, Observable, type SchedulerLike, Subscription, timer } from 'rxjs';
 import { ExpiredError } from '../api/errors.ts';
 import type { Kind } from '../api/meta.ts';
 import type { Store, WatchEvent } from '../store/store.ts';
@@ -16,8 +16,12 @@ export function changes<K extends Kind>(
   return new Observable((subscriber) => {
     let resourceVersion: string | undefined;
     const own = new AbortController();
-    const onAbort = () => own.abort();
-    signal.addEventListener('abort', onAbort, { once: true });
+    const retry = new Subscription();
+    const end = () => {
+      own.abort();
+      retry.unsubscribe();
+    };
+    signal.addEventListener('abort', end, { once: true });
     const follow = async (): Promise<void> => {
       try {
         for await (const event of store.watch(kind, { resourceVersion, signal: own.signal })) {
@@ -30,12 +34,10 @@ export function changes<K extends Kind>(
       if (own.signal.aborted) return;
       retry.add(timer(WATCH_RETRY_MS, scheduler).subscribe(() => void follow()));
     };
-    const retry = from([]).subscribe();
     void follow();
     return () => {
-      own.abort();
-      signal.removeEventListener('abort', onAbort);
-      retry.unsubscribe();
+      end();
+      signal.removeEventListener('abort', end);
     };
   });
 }

@@ -147,7 +147,7 @@ test.each([
   [[], []],
   [
     ['--set', 'mcp.enabled=true'],
-    ['ClusterRole', 'ClusterRoleBinding', 'Service'],
+    ['ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding', 'Service'],
   ],
 ])('MCP has a port and rights where it is enabled, and nothing otherwise: %j', async (words, kinds) => {
   const text = await cluster.helm(['template', RELEASE, OPERATOR_CHART, ...words]);
