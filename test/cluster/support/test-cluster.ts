@@ -27,14 +27,15 @@ export class TestCluster {
   /** Of an administrator. */
   readonly kubeconfig: string;
   readonly #binaries: string;
-  readonly #ports: { readonly etcd: number; readonly api: number };
+  readonly ports: { readonly etcd: number; readonly api: number };
   #etcd: ChildProcess | undefined;
   #api: ChildProcess | undefined;
+  #second: ChildProcess | undefined;
 
   private constructor(folder: string, binaries: string, ports: { etcd: number; api: number }) {
     this.folder = folder;
     this.#binaries = binaries;
-    this.#ports = ports;
+    this.ports = ports;
     this.server = `https://127.0.0.1:${ports.api}`;
     this.kubeconfig = this.path('admin.kubeconfig');
   }
@@ -119,7 +120,7 @@ export class TestCluster {
   }
 
   async startEtcd(): Promise<void> {
-    const url = `http://127.0.0.1:${this.#ports.etcd}`;
+    const url = `http://127.0.0.1:${this.ports.etcd}`;
     this.#etcd = this.#spawn('etcd', [
       '--unsafe-no-fsync',
       `--listen-client-urls=${url}`,
@@ -130,11 +131,29 @@ export class TestCluster {
   }
 
   async startApiServer(): Promise<void> {
+    this.#api = this.#spawnApiServer(this.ports);
+    await this.untilReady();
+  }
+
+  /** Another one beside it, that serves the same once its CRDs are known to it. @param etcd port of the way to etcd */
+  async startSecondApiServer(etcd: number): Promise<number> {
+    const api = await freePort();
+    this.#second = this.#spawnApiServer({ etcd, api });
+    const server = `--server=https://127.0.0.1:${api}`;
+    await until(
+      'the second API server serves all kinds',
+      () => this.tryKubectl([server, 'get', 'qvm,qhost,qmon', '--all-namespaces']),
+      ({ code }) => code === 0,
+    );
+    return api;
+  }
+
+  #spawnApiServer({ etcd, api }: { readonly etcd: number; readonly api: number }): ChildProcess {
     const file = (name: string) => this.path(name);
-    this.#api = this.#spawn('kube-apiserver', [
-      `--etcd-servers=http://127.0.0.1:${this.#ports.etcd}`,
+    return this.#spawn('kube-apiserver', [
+      `--etcd-servers=http://127.0.0.1:${etcd}`,
       '--bind-address=127.0.0.1',
-      `--secure-port=${this.#ports.api}`,
+      `--secure-port=${api}`,
       `--tls-cert-file=${file('server.crt')}`,
       `--tls-private-key-file=${file('server.key')}`,
       `--client-ca-file=${file('ca.crt')}`,
@@ -156,7 +175,6 @@ export class TestCluster {
       `--audit-policy-file=${file('audit.yaml')}`,
       `--audit-log-path=${file('audit.log')}`,
     ]);
-    await this.untilReady();
   }
 
   /** Established, kinds may still be refused: their storage is initializing. */
@@ -192,7 +210,7 @@ export class TestCluster {
     const { metadata } = JSON.parse(await this.kubectl(['get', '--raw', '/api/v1/namespaces'])) as {
       metadata: { resourceVersion: string };
     };
-    const answer = await fetch(`http://127.0.0.1:${this.#ports.etcd}/v3/kv/compaction`, {
+    const answer = await fetch(`http://127.0.0.1:${this.ports.etcd}/v3/kv/compaction`, {
       method: 'POST',
       body: JSON.stringify({ revision: metadata.resourceVersion, physical: true }),
     });
@@ -269,7 +287,7 @@ export class TestCluster {
 
   async #end(): Promise<void> {
     this.thawApiServer();
-    await Promise.all([end(this.#api), end(this.#etcd)]);
+    await Promise.all([end(this.#api), end(this.#second), end(this.#etcd)]);
   }
 
   /** Those of a real cluster: its own CA, another one for who stands in front, and a key for service accounts. */
