@@ -35,7 +35,7 @@ const MACHINE_WORDS: Readonly<Record<keyof Machine, string>> = {
   load: 'Load average',
 };
 
-export function pageOf({ date, machine, findings }: Results): string {
+function figuresOf({ date, machine, findings }: Results): string {
   const rows = findings.map(
     (finding) =>
       `| ${finding.name} | **${figureOf(finding)}** | ${boundOf(finding) || 'none'} | ${verdictOf(finding)} | ${finding.from} |`,
@@ -43,17 +43,22 @@ export function pageOf({ date, machine, findings }: Results): string {
   const facts = (Object.keys(MACHINE_WORDS) as (keyof Machine)[]).map(
     (name) => `* ${MACHINE_WORDS[name]}: ${machine[name]}`,
   );
-  return `# Performance
-
-Written by \`npm run bench\`; do not edit. \`npm run bench -- --check\` exits 1 where a bound is broken.
-
-| what | figure | at most | verdict | from |
+  return `| what | figure | at most | verdict | from |
 | --- | --- | --- | --- | --- |
 ${rows.join('\n')}
 
 Taken on ${date}:
 
-${facts.join('\n')}
+${facts.join('\n')}`;
+}
+
+export function pageOf(results: Results): string {
+  return `# Performance
+
+Written by \`npm run bench\`; do not edit. \`npm run bench -- --check\` exits 1 where a bound is broken. On a Kubernetes
+API server: [performance on a cluster](performance-cluster.md).
+
+${figuresOf(results)}
 
 ## How it is measured
 
@@ -72,6 +77,19 @@ ${facts.join('\n')}
   A \`run\` by hand has them only where they are named to Node; without them V8 keeps more in reserve.
 * CPU at rest includes the scripts that the controller runs. The simulated hosts of the memory figures live in the
   measured process: what they hold is counted too.
+`;
+}
+
+export function clusterPageOf(results: Results): string {
+  return `# Performance on a cluster
+
+Written by \`npm run bench -- --cluster\`; do not edit. Of the hosts themselves: [performance](performance.md). What it means
+for a fleet: [scale](operations/scale.md).
+
+${figuresOf(results)}
+
+## How it is measured
+
 * The cluster is the kube-apiserver and etcd of the tests, on the same processors, etcd without fsync; the operator runs
   as its image starts it. A VM is timed from the request that makes it to the watch event in which condition Running is
   True. Writes are those in the API server's audit log, so that one that changes nothing counts too.
