@@ -1,6 +1,7 @@
 /**
  * Which replicas of the operator live: each keeps one Lease and watches those of the others. A Lease counts as long as
- * it was seen to change within its duration, by the clock of whoever looks: clocks of machines are not compared.
+ * it was seen to change within its duration, by the clock of whoever looks: clocks of machines are not compared. When one
+ * that is seen for the first time was written, the API server says, as it says of our own.
  */
 import { randomBytes } from 'node:crypto';
 import { KubeStatusError } from './kube-error.ts';
@@ -21,6 +22,8 @@ export interface ReplicaTimes {
 
 const TIMES: ReplicaTimes = { durationMs: 10_000, renewMs: 3_000, leftMs: 600_000 };
 const TICK_MS = 500;
+/** Times of the API server are seconds, and those of several servers differ a little. */
+const SERVER_SLACK_MS = 2_000;
 
 export interface ReplicaLeasesOptions {
   readonly transport: KubeTransport;
@@ -51,6 +54,8 @@ export class ReplicaLeases {
   readonly #reflector: Reflector<KubeObject>;
   readonly #heard = new Map<string, Heard>();
   #renewedAt: number | undefined;
+  /** What the API server's clock is ahead of our monotonic one. */
+  #serverAheadMs: number | undefined;
   #told: string | undefined;
   #timers: NodeJS.Timeout[] = [];
   #renewing: Promise<void> | undefined;
@@ -109,8 +114,8 @@ export class ReplicaLeases {
     const startedAt = performance.now();
     const renewTime = microTime();
     try {
-      await transport
-        .json({
+      const own = await transport
+        .json<KubeObject>({
           method: 'PATCH',
           path: objectPath(LEASES, { namespace, name: this.id }),
           contentType: PATCH_TYPES.merge,
@@ -120,6 +125,8 @@ export class ReplicaLeases {
           if (!(error instanceof KubeStatusError) || error.code !== 404) throw error;
           return this.#create(renewTime);
         });
+      const writtenMs = writtenAt(own);
+      this.#serverAheadMs = writtenMs === undefined ? undefined : writtenMs - performance.now();
       // Counted from before the request: the server may have noted it then.
       const wasLost = this.#renewedAt === undefined || startedAt - this.#renewedAt > this.#times.durationMs;
       this.#renewedAt = startedAt;
@@ -129,9 +136,9 @@ export class ReplicaLeases {
     }
   }
 
-  async #create(renewTime: string): Promise<void> {
+  #create(renewTime: string): Promise<KubeObject> {
     const { transport, namespace, application } = this.#options;
-    await transport.json({
+    return transport.json({
       method: 'POST',
       path: collectionPath(LEASES, namespace),
       body: {
@@ -153,7 +160,15 @@ export class ReplicaLeases {
     const { renewTime = '' } = (lease['spec'] ?? {}) as { renewTime?: string };
     const known = this.#heard.get(key);
     if (known?.renewTime === renewTime && known.uid === lease.metadata.uid) return;
-    this.#heard.set(key, { uid: lease.metadata.uid, renewTime, atMs: performance.now() });
+    const ageMs = known === undefined ? this.#ageOf(lease) : 0;
+    this.#heard.set(key, { uid: lease.metadata.uid, renewTime, atMs: performance.now() - ageMs });
+  }
+
+  /** A replica that died before this one came does not count for its whole duration once more. */
+  #ageOf(lease: KubeObject): number {
+    const writtenMs = writtenAt(lease);
+    if (writtenMs === undefined || this.#serverAheadMs === undefined) return 0;
+    return Math.max(0, performance.now() + this.#serverAheadMs - writtenMs - SERVER_SLACK_MS);
   }
 
   /** While ours is not renewed we hear of nobody, and nothing changes: whoever took over is obeyed by the hosts. */
@@ -185,6 +200,13 @@ export class ReplicaLeases {
       if (!(error instanceof KubeStatusError) || error.code !== 404) throw error;
     }
   }
+}
+
+/** When the API server last wrote it, by its own clock, in ms since the epoch. Source: metav1.ManagedFieldsEntry. */
+function writtenAt({ metadata }: KubeObject): number | undefined {
+  const { managedFields = [] } = metadata as { managedFields?: readonly { readonly time?: string }[] };
+  const times = managedFields.map(({ time = '' }) => Date.parse(time)).filter(Number.isFinite);
+  return times.length === 0 ? undefined : Math.max(...times);
 }
 
 /** metav1.MicroTime: exactly six digits. */
