@@ -21,6 +21,7 @@ export const REASONS = [
   'Terminating',
   'HostNotFound',
   'HostNotAssigned',
+  'HostInUse',
   'HostUnreachable',
   'HostNotReady',
   'PathNotAllowed',

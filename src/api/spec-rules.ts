@@ -164,7 +164,7 @@ export function updateIssues<K extends Kind>(old: ObjectOf<K>, spec: SpecOf<K>):
   return old.kind === 'Host' ? hostUpdateIssues(old, spec as HostSpec) : [];
 }
 
-/** Not in the CRD, since CEL sees no annotations; there the marker and the VMs' own annotations keep the data safe. */
+/** Not in the CRD, whose rules see no annotations: in a cluster an admission policy of the chart says it. */
 function hostUpdateIssues(old: Host, spec: HostSpec): FieldIssue[] {
   const claimed = old.metadata.annotations?.[ANNOTATIONS.claimed] !== undefined;
   return claimed && old.spec.vmDir !== spec.vmDir ? [immutableIssue('spec.vmDir', old.spec.vmDir, spec.vmDir)] : [];

@@ -8,6 +8,8 @@ const steps: Readonly<Partial<Record<Reason, string>>> = {
   PendingChanges: '`restart` when it suits, or set `updateStrategy.type: Restart`. `status.pendingChanges` lists them.',
   CrashLoopBackOff: 'Read `lastExit` and `logs`. `restart`, or a change of what it is started from, starts it at once.',
   HostNotAssigned: 'Set it; it may be set once.',
+  HostInUse:
+    'Delete the VMs that it names; with the annotation `qemu-operator.dev/orphan` a VM is given up and its files stay.',
   HostNotFound: 'Create the Host. `hostName` cannot be changed.',
   HostUnreachable: 'Mend the connection. To delete without the host, set the annotation `orphan`.',
   HostNotReady: "Read the Host's conditions.",

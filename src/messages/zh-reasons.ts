@@ -12,6 +12,7 @@ const reasons: Readonly<Partial<Record<Reason, string>>> = {
   Terminating: '正在删除',
   HostNotFound: '主机不存在',
   HostNotAssigned: '未指定主机',
+  HostInUse: '主机上仍有虚拟机',
   HostUnreachable: '主机无法访问',
   HostNotReady: '主机未就绪',
   PathNotAllowed: '路径不允许',

@@ -73,7 +73,7 @@ export function decideVmDir(subject: VmDirSubject): VmDirDecision {
     return blocked(
       'ClaimedByAnother',
       'Claimed',
-      `${vmDir.path} is claimed by another Host of this store (uid ${hostUID})`,
+      `${vmDir.path} is claimed by another Host of this store (uid ${hostUID}); give this one another vmDir`,
     );
   }
   if (hostUID === host.metadata.uid && epoch === subject.epoch) return { kind: 'ready' };

@@ -1,7 +1,8 @@
 /** The conditions of a Host, from what a look found. Pure. */
 import type { Finding } from '../api/conditions.ts';
 import type { Host } from '../api/host.ts';
-import { ANNOTATIONS } from '../api/meta.ts';
+import { ANNOTATIONS, keyOf } from '../api/meta.ts';
+import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { isPaused } from './decide.ts';
 import type { VmDirDecision } from './decide-host.ts';
 import type { Blindness, Look, SeenConnection, SeenHost } from './observed.ts';
@@ -10,10 +11,22 @@ export interface HostFinding {
   readonly look: Look;
   /** The verdict on the Host's own vmDir; undefined where the host was not seen. */
   readonly vmDir: VmDirDecision | undefined;
+  /** Those that name it. */
+  readonly vms: readonly VirtualMachine[];
 }
 
-export function findingsOf(host: Host, { look, vmDir }: HostFinding): Finding[] {
-  return look.kind === 'seen' ? seenFindings(look.host, vmDir) : unseenFindings(host, look);
+export function findingsOf(host: Host, { look, vmDir, vms }: HostFinding): Finding[] {
+  const findings = look.kind === 'seen' ? seenFindings(look.host, vmDir) : unseenFindings(host, look);
+  if (host.metadata.deletionTimestamp === undefined || vms.length === 0) return findings;
+  return [...findings, { type: 'DeletionBlocked', status: 'True', reason: 'HostInUse', message: waitsFor(vms) }];
+}
+
+const MAX_NAMED = 5;
+
+function waitsFor(vms: readonly VirtualMachine[]): string {
+  const names = vms.map(({ metadata }) => keyOf(metadata)).sort();
+  const more = names.length > MAX_NAMED ? ` and ${names.length - MAX_NAMED} more` : '';
+  return `being deleted: it takes no new VMs, and waits until these are gone: ${names.slice(0, MAX_NAMED).join(', ')}${more}`;
 }
 
 function seenFindings({ facts, connection }: SeenHost, vmDir: VmDirDecision | undefined): Finding[] {

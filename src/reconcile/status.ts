@@ -102,8 +102,11 @@ function keptFacts(previous: VirtualMachineStatus | undefined): Partial<VirtualM
 
 export type SeenPass = Extract<Pass, { kind: 'seen' }>;
 
+/** In a folder whose record is another VM's, it is that one's. */
 function processOf({ subject }: SeenPass): SeenProcess {
-  return subject.seen.folder?.process ?? { kind: 'absent', pidfileLeft: false };
+  const { folder } = subject.seen;
+  const isOthers = folder?.record.kind === 'readable' && folder.record.record.uid !== subject.vm.metadata.uid;
+  return folder === undefined || isOthers ? { kind: 'absent', pidfileLeft: false } : folder.process;
 }
 
 /** The record, where it is this VM's. */

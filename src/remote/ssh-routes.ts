@@ -88,8 +88,9 @@ export async function secretCredentials(secrets: SecretReader, name: string): Pr
     throw new ForbiddenError(`${error.message}; ${ONLY_OBJECTS}`, { cause: error });
   });
   if (Object.keys(found).some((key) => key !== 'passphrase')) return found;
+  const ref = { namespace: secrets.operatorNamespace, name, key: 'ssh-privatekey' };
   throw new CredentialsInvalidError(
-    `Secret ${name} in namespace ${secrets.operatorNamespace} has none of password, ssh-privatekey and ssh-privatekey-path; set them: host credentials`,
+    `Secret ${name} in namespace ${ref.namespace} is not there, or has neither password nor ssh-privatekey; set one: ${secrets.setCommand(ref)}`,
     [],
   );
 }

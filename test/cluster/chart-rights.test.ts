@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Condition } from '../../src/api/conditions.ts';
+import type { Host } from '../../src/api/host.ts';
 import type { VirtualMachine } from '../../src/api/virtual-machine.ts';
 import { deleted } from '../../src/store/object-rules.ts';
 import type { StoredObject } from '../../src/store/object-table.ts';
@@ -385,12 +386,33 @@ describe('people', () => {
   test("a VM's disks are given up by whoever has the right to orphan it", async () => {
     const key = 'qemu-operator.dev/provisioned';
     await apply(vm('kept', {}, { annotations: { [key]: 'machine:/folder' } }));
-    const message = `removing the annotation ${key} gives the VM's disks up: that needs the verb update on virtualmachines/orphan in this namespace, which the role admin has`;
+    const message = `changing or removing the annotation ${key} gives the VM's disks up: that needs the verb update on virtualmachines/orphan in this namespace, which the role admin has`;
     expect((await as('editer', ['annotate', 'qvm', 'kept', `${key}-`])).stderr).toContain(
       refusal('annotations', message),
     );
+    expect((await as('editer', ['annotate', 'qvm', 'kept', '--overwrite', `${key}=other:/x`])).stderr).toContain(
+      refusal('annotations', message),
+    );
     expect(await as('editer', ['annotate', 'qvm', 'kept', 'a=b'])).toMatchObject({ code: 0 });
+    const none = ['patch', 'qvm', 'web', '--type=merge', '-p', '{"metadata":{"finalizers":null}}'];
+    expect((await as('editer', none)).stderr).toContain(
+      refusal(
+        'annotations',
+        'removing the finalizer qemu-operator.dev/host-cleanup leaves the VM on its host with nobody to drive it: that needs the verb update on virtualmachines/orphan in this namespace, which the role admin has',
+      ),
+    );
     expect(await as('orphaner', ['annotate', 'qvm', 'kept', `${key}-`])).toMatchObject({ code: 0 });
+  });
+
+  test('the vmDir of a Host that is claimed stays, whoever asks', async () => {
+    const { spec } = await get<Host>('qhost', HOST);
+    const other = ['patch', 'qhost', HOST, '--type=merge', '-p', '{"spec":{"vmDir":"/elsewhere"}}'];
+    const { code, stderr } = await cluster.tryKubectl(other);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringContaining(`immutable once the Host is claimed: its machines lie in ${spec.vmDir};`),
+    ]);
+    expect((await get<Host>('qhost', HOST)).spec).toEqual(spec);
   });
 
   test('nobody deletes what is protected, in the words of the other stores', async () => {

@@ -64,6 +64,8 @@ test('the new object takes nothing of the old one, which is told and runs on, un
     `${folder('web')} belongs to VM default/web (uid ${web.metadata.uid}); to take it over, set the annotation qemu-operator.dev/adopt: ${web.metadata.uid}`,
   );
   expect(conditionOf(found, 'Stalled')?.reason).toBe('NameConflict');
+  // The machine that runs is not its own.
+  expect([found.status?.phase, conditionOf(found, 'Running')?.status]).toEqual(['Failed', 'False']);
   await machines.until('off', 'NameConflict');
   const stolen = conditionOf(await machines.until('thief', 'PathNotAllowed'), 'Ready')?.message;
   expect(stolen).toContain(folder('off'));

@@ -56,7 +56,7 @@ test.each<[string, Given, ...string[]]>([
     'Claimed',
   ],
   [
-    '/vms is claimed by another Host of this store (uid other)',
+    '/vms is claimed by another Host of this store (uid other); give this one another vmDir',
     { marker: marker({ hostUID: 'other' }), hostExists: (uid) => uid === 'other' },
     'ClaimedByAnother',
     'Claimed',

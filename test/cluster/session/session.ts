@@ -8,7 +8,16 @@ import { testFolder } from '../../e2e/support/rig.ts';
 import { Sshd } from '../../e2e/support/sshd.ts';
 import { linuxGuest } from '../../guests/linux.ts';
 import { clusterBinaries } from '../binaries.mjs';
-import { aggregateRoles, installCrds, installOperator, NAMESPACE, podTemplate, runPod } from '../support/chart.ts';
+import {
+  aggregateRoles,
+  installCrds,
+  installOperator,
+  NAMESPACE,
+  podTemplate,
+  RELEASE,
+  runPod,
+} from '../support/chart.ts';
+import { routeStreams } from '../support/streams.ts';
 import { TestCluster } from '../support/test-cluster.ts';
 
 const HOST = 'rack1';
@@ -53,7 +62,8 @@ async function start(cluster: TestCluster): Promise<string> {
   await installOperator(cluster, ['--set-json', `hosts.${HOST}=${JSON.stringify(host)}`]);
   await aggregateRoles(cluster);
   say("the operator, by its Deployment's own words and with its own rights");
-  await runPod(onFinished, cluster, await podTemplate(cluster));
+  const operator = await runPod(onFinished, cluster, await podTemplate(cluster));
+  await routeStreams(cluster, [NAMESPACE, RELEASE], [operator]);
   await cluster.kubectl(['wait', '--for=condition=Ready', `qhost/${HOST}`, '--timeout=120s']);
   return root;
 }
