@@ -68,13 +68,17 @@ function schemaOf(kind: Kind, info: KindInfo): Structural {
     required: ['spec'],
     ...(info.rules.length === 0 ? {} : rules(...info.rules)),
     properties: {
-      apiVersion: { type: 'string', maxLength: 253 },
-      kind: { type: 'string', maxLength: 63 },
+      apiVersion: { type: 'string', maxLength: 253, description: 'Group and version of the kind.' },
+      kind: { type: 'string', maxLength: 63, description: 'Name of the kind.' },
       // Kubernetes lets a CRD say no more of metadata than this.
       metadata: { type: 'object', properties: { name: structuralOf(info.name, `${kind}.metadata.name`) } },
-      spec: structuralOf(info.spec.lenient, `${kind}.spec`),
+      spec: { ...structuralOf(info.spec.lenient, `${kind}.spec`), description: 'What is wanted.' },
       // kstatus, by which Helm, Argo CD and Flux wait, takes an object without a status for one that is done.
-      status: { ...structuralOf(info.status, `${kind}.status`), default: NOT_YET_LOOKED_AT },
+      status: {
+        ...structuralOf(info.status, `${kind}.status`),
+        description: 'What was last seen. The operator alone writes it.',
+        default: NOT_YET_LOOKED_AT,
+      },
     },
   };
 }

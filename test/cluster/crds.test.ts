@@ -79,8 +79,11 @@ describe('kubectl', () => {
     const explained = await cluster.kubectl(['explain', 'qvm.spec.disks']);
     for (const word of ['reclaimPolicy', 'size', 'DESCRIPTION']) expect(explained).toContain(word);
     expect(explained).not.toContain('<no description>');
-    for (const name of ['qvm', 'qhost', 'qmon'])
+    for (const name of ['qvm', 'qhost', 'qmon']) {
       expect(await cluster.kubectl(['explain', name, '--recursive'])).toContain('spec');
+      for (const place of [name, `${name}.spec`, `${name}.status`])
+        expect(await cluster.kubectl(['explain', place])).not.toContain('<no description>');
+    }
     await cluster.kubectl(['create', '-f', '-'], JSON.stringify(vm('listed')));
     expect(await cluster.kubectl(['get', 'qemu', '-o', 'name'])).toBe('virtualmachine.qemu-operator.dev/listed\n');
     expect(await cluster.kubectl(['get', 'all', '-o', 'name'])).not.toContain('listed');
