@@ -102,6 +102,12 @@ export function oneLine(message: string, max: number): string {
   return line.length <= max ? line : `${line.slice(0, max - 1)}…`;
 }
 
+/** The first of many, and how many more there are. */
+export function someOf(names: readonly string[], most: number): string {
+  const more = names.length > most ? ` and ${names.length - most} more` : '';
+  return `${names.slice(0, most).join(', ')}${more}`;
+}
+
 /** The candidates that look most like what was asked for: for "did you mean". One that differs in case alone wins. */
 export function nearNames(asked: string, candidates: Iterable<string>, most = 3): string[] {
   const wanted = asked.slice(0, 64).toLowerCase();

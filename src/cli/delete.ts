@@ -1,6 +1,6 @@
 /** delete: objects, by name, by manifest or by label; it waits until they are gone from their hosts. */
 import type { Command } from 'commander';
-import { NotFoundError } from '../api/errors.ts';
+import { NotFoundError, someOf } from '../api/errors.ts';
 import type { AnyObject } from '../api/kinds.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
 import { type Context, type Declare, examples, type Globals, print, tell, withSession } from './context.ts';
@@ -143,8 +143,7 @@ async function obstacleTo({ store }: Session, { kind, metadata }: AnyObject): Pr
     .filter(({ spec, metadata: own }) => spec.hostName === metadata.name && own.deletionTimestamp === undefined)
     .map(({ metadata: { namespace, name } }) => `${namespace}/${name}`);
   if (names.length === 0) return undefined;
-  const more = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : '';
-  return `virtual machines name it, and have to be deleted first: ${names.slice(0, MOST_NAMED).join(', ')}${more}`;
+  return `virtual machines name it, and have to be deleted first: ${someOf(names, MOST_NAMED)}`;
 }
 
 function sayDeleted(context: Context, object: AnyObject): void {

@@ -1,5 +1,6 @@
 /** The conditions of a Host, from what a look found. Pure. */
 import type { Finding } from '../api/conditions.ts';
+import { someOf } from '../api/errors.ts';
 import type { Host } from '../api/host.ts';
 import { ANNOTATIONS, keyOf } from '../api/meta.ts';
 import type { VirtualMachine } from '../api/virtual-machine.ts';
@@ -25,8 +26,7 @@ const MAX_NAMED = 5;
 
 function waitsFor(vms: readonly VirtualMachine[]): string {
   const names = vms.map(({ metadata }) => keyOf(metadata)).sort();
-  const more = names.length > MAX_NAMED ? ` and ${names.length - MAX_NAMED} more` : '';
-  return `being deleted: it takes no new VMs, and waits until these are gone: ${names.slice(0, MAX_NAMED).join(', ')}${more}`;
+  return `being deleted: it takes no new VMs, and waits until these are gone: ${someOf(names, MAX_NAMED)}`;
 }
 
 function seenFindings({ facts, connection }: SeenHost, vmDir: VmDirDecision | undefined): Finding[] {

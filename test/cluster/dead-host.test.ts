@@ -9,7 +9,7 @@ import { Sshd } from '../e2e/support/sshd.ts';
 import { until } from '../e2e/support/wait.ts';
 import { aggregateRoles, installCrds, installOperator, NAMESPACE, podTemplate, runPod } from './support/chart.ts';
 import { Machines } from './support/machines.ts';
-import { documents, smallVm } from './support/ssh-hosts.ts';
+import { smallVm } from './support/ssh-hosts.ts';
 import { TestCluster } from './support/test-cluster.ts';
 
 test('a deletion waits for a dead host, names the way out, and takes it from whoever has the right', {
@@ -34,7 +34,7 @@ test('a deletion waits for a dead host, names the way out, and takes it from who
   const as = (user: string, words: string[]) => cluster.tryKubectl([...words, `--as=${user}`]);
   await runPod(onTestFinished, cluster, await podTemplate(cluster));
   const disks = [{ name: 'root', path: writeSparseTiny(join(root, 'web.raw')), format: 'raw' }];
-  await cluster.kubectl(['apply', '-f', '-'], documents(smallVm('web', 'rack', { disks })));
+  await cluster.apply(smallVm('web', 'rack', { disks }));
   const pid = await machines.running('web');
 
   await sshd.stop();

@@ -8,7 +8,7 @@ import { testFolder } from '../e2e/support/rig.ts';
 import { until } from '../e2e/support/wait.ts';
 import { clusterForFile } from './support/api.ts';
 import { startOperator } from './support/operator.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 
 let root: string;
 let hostOf: Awaited<ReturnType<typeof sshHosts>>;
@@ -40,7 +40,7 @@ test('a life is told once, trouble as a warning, and what was before an operator
   const { cluster } = file;
   const disks = [{ name: 'root', path: writeSparseTiny(join(root, 'web.raw')), format: 'raw' }];
   const vm = smallVm('web', 'rack', { disks, restartPolicy: 'Never' });
-  await cluster.kubectl(['apply', '-f', '-'], documents(hostOf('rack', join(root, 'vms')), vm));
+  await cluster.apply(hostOf('rack', join(root, 'vms')), vm);
   await cluster.kubectl(['wait', '--for=condition=Ready', 'qvm/web', '--timeout=60s']);
   const started = await until(
     'it is told that it runs',

@@ -9,7 +9,7 @@ import { testFolder } from '../e2e/support/rig.ts';
 import { until } from '../e2e/support/wait.ts';
 import { clusterForFile } from './support/api.ts';
 import { startOperator } from './support/operator.ts';
-import { documents, smallVm } from './support/ssh-hosts.ts';
+import { smallVm } from './support/ssh-hosts.ts';
 
 const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'operations', 'gitops.md');
 const SCRIPT = /```lua\n([\s\S]*?)```/.exec(readFileSync(PAGE, 'utf8'))?.[1] ?? '';
@@ -41,7 +41,7 @@ test('Argo CD is told how a machine is', async ({ onTestFinished }) => {
     smallVm('lost', 'here', { disks: [{ name: 'root', path: '/elsewhere/root.raw', format: 'raw' }] }),
   ];
   const host = { ...here, spec: { local: {}, vmDir: join(root, 'vms'), allowedPaths: [root] } };
-  await api.cluster.kubectl(['apply', '-f', '-'], documents(host, web, lost));
+  await api.cluster.apply(host, web, lost);
   const healthNow = async (what: string) =>
     healthOf(JSON.parse(await api.cluster.kubectl(['get', what, '-o', 'json'])));
   const ready = (what: string, status = 'True') =>

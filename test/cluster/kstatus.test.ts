@@ -8,7 +8,7 @@ import { conditionOf, testFolder } from '../e2e/support/rig.ts';
 import { clusterForFile } from './support/api.ts';
 import { Machines } from './support/machines.ts';
 import { startOperator } from './support/operator.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 
 let root: string;
 let machines: Machines;
@@ -16,7 +16,7 @@ const file = clusterForFile(async (cluster, onFinished) => {
   root = testFolder(onFinished);
   machines = new Machines(cluster);
   const hostOf = await sshHosts(onFinished, cluster, root);
-  await cluster.kubectl(['apply', '-f', '-'], documents(hostOf('rack', join(root, 'vms'))));
+  await cluster.apply(hostOf('rack', join(root, 'vms')));
   // A chart whose one object is its value.
   mkdirSync(join(root, 'chart', 'templates'), { recursive: true });
   writeFileSync(join(root, 'chart', 'Chart.yaml'), 'apiVersion: v2\nname: one\nversion: 1.0.0\n');
@@ -67,7 +67,7 @@ test('Current is what is as wanted, also when stopped on purpose; nothing else i
 
 test('kubectl waits by the conditions', { timeout: 120_000 }, async () => {
   const { cluster } = file;
-  await cluster.kubectl(['apply', '-f', '-'], documents(vm('waited')));
+  await cluster.apply(vm('waited'));
   expect(await cluster.kubectl(['wait', '--for=condition=Running', 'qvm/waited', '--timeout=60s'])).toBe(
     'virtualmachine.qemu-operator.dev/waited condition met\n',
   );

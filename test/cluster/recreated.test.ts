@@ -10,7 +10,7 @@ import { until } from '../e2e/support/wait.ts';
 import { clusterForFile } from './support/api.ts';
 import { Machines } from './support/machines.ts';
 import { startOperator } from './support/operator.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 
 let root: string;
 let machines: Machines;
@@ -18,12 +18,11 @@ const file = clusterForFile(async (cluster, onFinished) => {
   root = testFolder(onFinished);
   machines = new Machines(cluster);
   const hostOf = await sshHosts(onFinished, cluster, root);
-  await cluster.kubectl(['apply', '-f', '-'], documents(hostOf('rack', join(root, 'vms'))));
+  await cluster.apply(hostOf('rack', join(root, 'vms')));
 });
 const start = () => startOperator(file.onFinished, file.cluster);
 const folder = (name: string) => join(root, 'vms', name);
 const dataOf = (name: string) => join(folder(name), 'data.qcow2');
-const apply = (...objects: object[]) => file.cluster.kubectl(['apply', '-f', '-'], documents(...objects));
 
 function vm(name: string, more: object = {}, annotations: object = {}) {
   const disks = [
@@ -39,7 +38,7 @@ test('the new object takes nothing of the old one, which is told and runs on, un
 }, async () => {
   const first = await start();
   for (const name of ['web', 'off', 'thief']) writeSparseTiny(join(root, `${name}.raw`));
-  await apply(vm('web'), vm('off'));
+  await file.cluster.apply(vm('web'), vm('off'));
   const pid = await machines.running('web');
   await machines.running('off');
   await humanMonitor(folder('web'), 'qemu-io disk-data "write -P 0x5a 1M 64k"');
@@ -53,7 +52,7 @@ test('the new object takes nothing of the old one, which is told and runs on, un
   for (const name of ['web', 'off']) await machines.removeObject(name);
   // The same manifests, and one that names a disk of the old one by its path.
   const disks = [{ name: 'root', path: join(root, 'thief.raw'), format: 'raw' }];
-  await apply(
+  await file.cluster.apply(
     vm('web'),
     vm('off'),
     smallVm('thief', 'rack', { disks: [...disks, { name: 'data', path: dataOf('off') }] }),
@@ -92,7 +91,7 @@ test('the new object takes nothing of the old one, which is told and runs on, un
 
   const adopt = { 'qemu-operator.dev/adopt': web.metadata.uid };
   await machines.edit('web', { metadata: { annotations: adopt } });
-  await apply(vm('off', { powerState: 'PoweredOff' }, { 'qemu-operator.dev/adopt': off.metadata.uid }));
+  await file.cluster.apply(vm('off', { powerState: 'PoweredOff' }, { 'qemu-operator.dev/adopt': off.metadata.uid }));
   expect(await machines.running('web')).toBe(pid);
   await machines.until('off', 'Stopped');
   expect(contentHash(dataOf('off'))).toBe(before.off);

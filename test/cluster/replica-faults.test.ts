@@ -16,7 +16,7 @@ import { conditionOf, testFolder } from '../e2e/support/rig.ts';
 import { until } from '../e2e/support/wait.ts';
 import { clusterForFile } from './support/api.ts';
 import type { Line } from './support/mortal-replica.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 import { type Witness, witness } from './support/witness.ts';
 
 const PROGRAM = join(import.meta.dirname, 'support', 'mortal-replica.ts');
@@ -40,7 +40,7 @@ const file = clusterForFile(async (cluster, onFinished) => {
     ...host,
     spec: { ...host.spec, metricsIntervalSeconds: 0 },
   }));
-  await cluster.kubectl(['apply', '-f', '-'], documents(...hosts));
+  await cluster.apply(...hosts);
   for (const name of NAMES) await cluster.kubectl(['create', 'namespace', hostOf(name)]);
 });
 
@@ -96,7 +96,7 @@ const ACTS: readonly Act[] = [
       ];
       const spec = { disks, powerOff: { mode: 'Hard' }, updateStrategy: { type: 'Restart' }, accelerator: 'TCG' };
       const vm = smallVm(name, hostOf(name), { ...spec, powerState: 'PoweredOff' });
-      return file.cluster.kubectl(['apply', '-f', '-'], documents(vm));
+      return file.cluster.apply(vm);
     },
     end: (name) => untilReady(name, 'Stopped'),
   },

@@ -11,7 +11,7 @@ import { testFolder } from '../e2e/support/rig.ts';
 import { until } from '../e2e/support/wait.ts';
 import { clusterForFile } from './support/api.ts';
 import { startOperator } from './support/operator.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 
 const HOSTS = Array.from({ length: 6 }, (_, i) => `rack-${i}`);
 /** It was let go, and did not run out: a Lease counts for ten seconds. */
@@ -28,7 +28,7 @@ const file = clusterForFile(async (cluster, onFinished) => {
     const disks = [{ name: 'root', path: writeSparseTiny(join(root, `${name}.raw`)), format: 'raw' }];
     return [hostOf(name, vmDir(name)), smallVm(vmOf(name), name, { disks, restartPolicy: 'Always' })];
   });
-  await cluster.kubectl(['apply', '-f', '-'], documents(...objects));
+  await cluster.apply(...objects);
 });
 const start = () => startOperator(file.onFinished, file.cluster);
 

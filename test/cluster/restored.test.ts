@@ -9,7 +9,7 @@ import { until } from '../e2e/support/wait.ts';
 import { clusterForFile } from './support/api.ts';
 import { Machines } from './support/machines.ts';
 import { startOperator } from './support/operator.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 
 let root: string;
 let machines: Machines;
@@ -17,16 +17,12 @@ const file = clusterForFile(async (cluster, onFinished) => {
   root = testFolder(onFinished);
   machines = new Machines(cluster);
   const hostOf = await sshHosts(onFinished, cluster, root);
-  await cluster.kubectl(
-    ['apply', '-f', '-'],
-    documents(...['a', 'b'].map((is) => hostOf(`rack-${is}`, join(root, is)))),
-  );
+  await cluster.apply(...['a', 'b'].map((is) => hostOf(`rack-${is}`, join(root, is))));
 });
 const RESYNC_MS = 60_000;
 const start = () => startOperator(file.onFinished, file.cluster);
 /** Names end with their Host's. */
 const folder = (name: string) => join(root, name.slice(-1), name);
-const apply = (...objects: object[]) => file.cluster.kubectl(['apply', '-f', '-'], documents(...objects));
 
 function vm(name: string, annotations: object = {}) {
   const disks = [
@@ -38,14 +34,7 @@ function vm(name: string, annotations: object = {}) {
   return { ...object, metadata: { ...metadata, annotations } };
 }
 
-const revision = async () =>
-  Number(
-    (
-      JSON.parse(await file.cluster.kubectl(['get', '--raw', '/api/v1/namespaces'])) as {
-        metadata: { resourceVersion: string };
-      }
-    ).metadata.resourceVersion,
-  );
+const revision = async () => Number(await file.cluster.revision());
 
 test.each(['goes on', 'is started anew'])(
   'an operator that %s meets objects of the past',
@@ -58,11 +47,11 @@ test.each(['goes on', 'is started anew'])(
       (one) => `${one}-${is}`,
     ) as [string, string, string, string, string];
     let operator = await start();
-    await apply(vm(older), vm(going), vm(gone));
+    await file.cluster.apply(vm(older), vm(going), vm(gone));
     for (const name of [older, going, gone]) await machines.running(name);
     await operator.stop();
     // Of the one nothing is noted yet, and the other is about to go.
-    await apply(vm(bare));
+    await file.cluster.apply(vm(bare));
     await file.cluster.kubectl(['delete', 'qvm', going, '--wait=false']);
     const backup = await file.cluster.backUp(`backup-${is}`);
     const then = await revision();
@@ -70,7 +59,7 @@ test.each(['goes on', 'is started anew'])(
     // What the backup does not know.
     operator = await start();
     await file.cluster.kubectl(['wait', '--for=delete', `qvm/${going}`, '--timeout=60s']);
-    await apply(vm(going), vm(newer));
+    await file.cluster.apply(vm(going), vm(newer));
     await file.cluster.kubectl(['delete', 'qvm', gone, '--timeout=60s']);
     await machines.edit(older, { spec: { vcpus: 2, powerState: 'PoweredOff' } });
     await machines.until(older, 'Stopped');
@@ -121,7 +110,7 @@ test.each(['goes on', 'is started anew'])(
     await machines.until(bare, 'Stopped');
     expect(performance.now() - from).toBeLessThan(RESYNC_MS / 2);
     const data = contentHash(join(folder(bare), 'data.qcow2'));
-    await apply(
+    await file.cluster.apply(
       vm(newer, { 'qemu-operator.dev/adopt': uids.newer }),
       vm(going, { 'qemu-operator.dev/adopt': uids.going }),
     );

@@ -11,7 +11,7 @@ import { testFolder } from '../e2e/support/rig.ts';
 import { until } from '../e2e/support/wait.ts';
 import { clusterForFile } from './support/api.ts';
 import { startOperator } from './support/operator.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 
 const HOSTS = ['rack-0', 'rack-1', 'rack-2', 'rack-3'];
 const WEB = { namespace: 'default', name: 'web' };
@@ -28,7 +28,7 @@ const file = clusterForFile(async (cluster, onFinished) => {
     spec: { ...spec, metricsIntervalSeconds: 0 },
   }));
   const disks = [{ name: 'root', path: writeSparseTiny(join(root, 'web.raw')), format: 'raw' }];
-  await cluster.kubectl(['apply', '-f', '-'], documents(...hosts, smallVm('web', 'rack-0', { disks })));
+  await cluster.apply(...hosts, smallVm('web', 'rack-0', { disks }));
   operator = await startOperator(onFinished, cluster, DOORS);
   doors = await doorsOf(operator);
   await cluster.kubectl([

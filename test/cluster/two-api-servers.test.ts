@@ -11,7 +11,7 @@ import { clusterForFile } from './support/api.ts';
 import { Machines } from './support/machines.ts';
 import { startOperator } from './support/operator.ts';
 import { Relay } from './support/relay.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 import { type Witness, witness } from './support/witness.ts';
 
 const NAMES = ['stopped', 'gone', 'anew'] as const;
@@ -36,10 +36,9 @@ const file = clusterForFile(async (cluster, onFinished) => {
   behind = await Relay.start(onFinished, cluster.ports.etcd);
   second = await cluster.startSecondApiServer(behind.port);
   way = await Relay.start(onFinished, cluster.ports.api);
-  const user = { 'client-certificate': cluster.path('admin.crt'), 'client-key': cluster.path('admin.key') };
   const server = { server: `https://127.0.0.1:${way.port}`, 'certificate-authority': cluster.path('ca.crt') };
-  kubeconfig = cluster.writeKubeconfig('way.kubeconfig', user, 'default', server);
-  await cluster.kubectl(['apply', '-f', '-'], documents(hostOf('rack', join(root, 'vms'))));
+  kubeconfig = cluster.writeKubeconfig('way.kubeconfig', cluster.administrator, 'default', server);
+  await cluster.apply(hostOf('rack', join(root, 'vms')));
 });
 
 function vm(name: string, powerState: 'PoweredOn' | 'PoweredOff' = 'PoweredOn') {
@@ -48,7 +47,6 @@ function vm(name: string, powerState: 'PoweredOn' | 'PoweredOff' = 'PoweredOn') 
 }
 
 const start = () => startOperator(file.onFinished, file.cluster, [], kubeconfig);
-const apply = (...objects: object[]) => file.cluster.kubectl(['apply', '-f', '-'], documents(...objects));
 const startsSoFar = () => eyes.deeds().filter(({ what }) => what === 'start').length;
 
 /** What the second API server remembers, without a word to etcd. */
@@ -65,13 +63,13 @@ test('an operator that comes to it waits until it has caught up, and acts on not
   timeout: 240_000,
 }, async () => {
   const first = await start();
-  await apply(...NAMES.map((name) => vm(name)));
+  await file.cluster.apply(...NAMES.map((name) => vm(name)));
   for (const name of NAMES) await machines.running(name);
 
   behind.hold();
   await machines.edit('stopped', { spec: { powerState: 'PoweredOff' } });
   await file.cluster.kubectl(['delete', 'qvm', 'gone', 'anew', '--timeout=60s']);
-  await apply(vm('anew', 'PoweredOff'));
+  await file.cluster.apply(vm('anew', 'PoweredOff'));
   for (const name of ['stopped', 'anew']) await machines.until(name, 'Stopped');
   expect(await past()).toEqual({ stopped: 'PoweredOn', gone: 'PoweredOn', anew: 'PoweredOn' });
   way.turnTo(second);

@@ -12,7 +12,7 @@ import { until } from '../e2e/support/wait.ts';
 import { clusterForFile } from './support/api.ts';
 import { Machines } from './support/machines.ts';
 import { startOperator } from './support/operator.ts';
-import { documents, smallVm, sshHosts } from './support/ssh-hosts.ts';
+import { smallVm, sshHosts } from './support/ssh-hosts.ts';
 import { type Witness, witness } from './support/witness.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
@@ -27,7 +27,7 @@ const file = clusterForFile(async (cluster, onFinished) => {
   eyes = witness(join(root, 'bin'));
   const hostOf = await sshHosts(onFinished, cluster, root, eyes.path);
   const { spec, ...host } = hostOf('rack', join(root, 'vms'));
-  await cluster.kubectl(['apply', '-f', '-'], documents({ ...host, spec: { ...spec, metricsIntervalSeconds: 0 } }));
+  await cluster.apply({ ...host, spec: { ...spec, metricsIntervalSeconds: 0 } });
 });
 
 const git = (...words: string[]) => execFileSync('git', ['-C', ROOT, ...words], { encoding: 'utf8' }).trim();
@@ -90,7 +90,7 @@ test('an upgrade adopts: same processes, no effect on the host, objects as they 
     ];
     return smallVm(name, 'rack', { disks, powerOff: { mode: 'Hard' }, restartPolicy: 'Never' });
   });
-  await file.cluster.kubectl(['apply', '-f', '-'], documents(...vms));
+  await file.cluster.apply(...vms);
   await Promise.all(NAMES.map((name) => machines.running(name)));
   // One that waits for its restart, one that was stopped, one that has ended by itself.
   await machines.edit('pending', { spec: { vcpus: 2 } });

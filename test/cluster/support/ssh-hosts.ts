@@ -37,7 +37,3 @@ export const smallVm = (name: string, hostName: string, spec: object) => ({
   metadata: { name },
   spec: { hostName, architecture: 'x86_64', vcpus: 1, memory: '32Mi', networks: [], ...spec },
 });
-
-/** For the stdin of kubectl. */
-export const documents = (...objects: readonly object[]) =>
-  objects.map((object) => JSON.stringify(object)).join('\n---\n');

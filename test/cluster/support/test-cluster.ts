@@ -50,10 +50,7 @@ export class TestCluster {
     onFinished(() => cluster.#end());
     cluster.#makeCertificates();
     writeFileSync(cluster.path('audit.yaml'), AUDIT_POLICY);
-    cluster.writeKubeconfig('admin.kubeconfig', {
-      'client-certificate': cluster.path('admin.crt'),
-      'client-key': cluster.path('admin.key'),
-    });
+    cluster.writeKubeconfig('admin.kubeconfig', cluster.administrator);
     await cluster.startEtcd();
     await cluster.startApiServer();
     if (!crds) return cluster;
@@ -94,6 +91,24 @@ export class TestCluster {
 
   tryKubectl(words: readonly string[], input?: string, env: Readonly<Record<string, string>> = {}): Promise<Ended> {
     return this.#run('kubectl', ['--kubeconfig', this.kubeconfig, ...words], input, env);
+  }
+
+  /** `kubectl apply` of them. @throws where it fails */
+  apply(...objects: readonly object[]): Promise<string> {
+    return this.kubectl(['apply', '-f', '-'], objects.map((object) => JSON.stringify(object)).join('\n---\n'));
+  }
+
+  /** Up to which changes there are. */
+  async revision(): Promise<string> {
+    const { metadata } = JSON.parse(await this.kubectl(['get', '--raw', '/api/v1/namespaces'])) as {
+      metadata: { resourceVersion: string };
+    };
+    return metadata.resourceVersion;
+  }
+
+  /** Of an administrator, as a kubeconfig's user. */
+  get administrator() {
+    return { 'client-certificate': this.path('admin.crt'), 'client-key': this.path('admin.key') };
   }
 
   /** @throws where it fails */
@@ -207,12 +222,9 @@ export class TestCluster {
 
   /** Compacts etcd, and takes the API server what it remembers itself. */
   async forgetHistory(): Promise<void> {
-    const { metadata } = JSON.parse(await this.kubectl(['get', '--raw', '/api/v1/namespaces'])) as {
-      metadata: { resourceVersion: string };
-    };
     const answer = await fetch(`http://127.0.0.1:${this.ports.etcd}/v3/kv/compaction`, {
       method: 'POST',
-      body: JSON.stringify({ revision: metadata.resourceVersion, physical: true }),
+      body: JSON.stringify({ revision: await this.revision(), physical: true }),
     });
     if (!answer.ok) throw new Error(`etcd: ${await answer.text()}`);
     await this.killApiServer();
